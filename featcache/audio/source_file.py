@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from featcache.audio.containers import ContainerError
-from featcache.files.audio_shards import ShardError, open_shard, row_in_shard
+from featcache.files.audio_shards import NoAudioInRowError, ShardError, open_shard, row_in_shard
 from featcache.files.regular import open_regular, sha256_of_file
+
+
+class NoAudioError(ContainerError):
+    """Row of a shard that does not exist, or has no audio."""
 
 
 class FileIdentity(NamedTuple):
@@ -28,7 +32,8 @@ def open_audio(path: Path) -> BinaryIO:
         path: Path of a file, or of a row in a shard.
 
     Raises:
-        ContainerError: the row does not exist, or has no audio.
+        NoAudioError: the row does not exist, or has no audio.
+        ContainerError: the shard is damaged.
         OSError: the file cannot be opened, or is not a regular file.
     """
     row = row_in_shard(path)
@@ -60,7 +65,8 @@ def sha256_of_audio(path: Path) -> str:
         path: Path of a file, or of a row in a shard.
 
     Raises:
-        ContainerError: the row does not exist, or has no audio.
+        NoAudioError: the row does not exist, or has no audio.
+        ContainerError: the shard is damaged.
         OSError: the file cannot be read.
     """
     row = row_in_shard(path)
@@ -70,5 +76,7 @@ def sha256_of_audio(path: Path) -> str:
 def _embedded(shard: Path, row: int) -> bytes:
     try:
         return open_shard(shard).audio(row)
+    except NoAudioInRowError as error:
+        raise NoAudioError(str(error)) from error
     except ShardError as error:
         raise ContainerError(str(error)) from error

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from featcache.checks.findings import Finding
 from featcache.corpora import Corpus
+from featcache.corpora.published_counts import counts_in, parts_in
 from featcache.errors import listed
 from featcache.manifest import Manifest
 from featcache.units import counted
@@ -87,8 +88,10 @@ def _classes(manifest: Manifest, target: str) -> Iterator[Finding]:
 
 
 def _published(manifest: Manifest, corpus: Corpus, target: str) -> Iterator[Finding]:
+    parts = parts_in(corpus, manifest)
+    whole = f"the published corpus ({corpus.part} {listed(parts)})" if parts else "the published corpus"
     for value, number, published in published_differences(manifest, corpus, target):
-        found = f"{target} {value!r} has {counted(number, 'utterance')}; the published corpus has {published}"
+        found = f"{target} {value!r} has {counted(number, 'utterance')}; {whole} has {published}"
         yield Finding(kind="counts", found=found)
 
 
@@ -97,7 +100,7 @@ def published_differences(manifest: Manifest, corpus: Corpus, target: str) -> li
     if target != corpus.target:
         return []
     numbers = Counter(utterance.labels.get(target, "") for utterance in manifest)
-    return [(value, numbers[value], of) for value, of in corpus.published_counts.items() if numbers[value] != of]
+    return [(value, numbers[value], of) for value, of in counts_in(corpus, manifest).items() if numbers[value] != of]
 
 
 def target_of(columns: Sequence[str], corpus: Corpus) -> str | None:

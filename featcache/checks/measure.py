@@ -10,9 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.audio import BLOCK, stretch_of
+from featcache.audio.containers import ContainerError
 from featcache.audio.decoding import Decoder, opened
+from featcache.audio.source_file import NoAudioError, open_audio
 from featcache.checks.sound import FACTS, Sound
 from featcache.errors import AudioError
+from featcache.files.audio_shards import row_in_shard
 from featcache.files.content import HEAD_BYTES, describe_content
 from featcache.files.regular import read_regular
 from featcache.manifest import Utterance
@@ -59,7 +62,7 @@ def measure(root: Path, utterances: Sequence[Utterance], workers: int) -> Measur
         rows.setdefault(utterance.path, []).append(row)
     map_in_threads(
         lambda path: _measure_file(root, path, utterances, rows[path], found),
-        sorted(rows),
+        list(rows),  # The rows of a shard follow each other, so that each part of it is read once.
         workers,
         "measuring audio",
         together=1,
@@ -127,17 +130,34 @@ def _adds(sound: Sound, samples: npt.NDArray[np.float32], at: int, path: str, fo
 
 
 def _fault(file: Path, path: str, reason: str) -> Fault:
-    """Return the kind of a fault of a whole file, judged by the first bytes of the file."""
+    """Return the kind of a fault of a whole file, or of a row in a shard, judged by its first bytes."""
     reason = reason if reason.startswith(f"{path}: ") else f"{path}: {reason}"
-    if not file.exists():
-        pointer = file.is_symlink() and "annex/objects/" in Path(os.readlink(file)).as_posix()
+    row = row_in_shard(file)
+    on_disk = file if row is None else row[0]
+    if not on_disk.exists():
+        pointer = on_disk.is_symlink() and "annex/objects/" in Path(os.readlink(on_disk)).as_posix()
         reason = f"{path}: a git-annex pointer; run 'git annex get'" if pointer else f"{path}: no such file"
         return Fault(kind="pointer" if pointer else "missing-file", reason=reason)
     try:
-        head = read_regular(file, HEAD_BYTES)
-    except OSError:
+        with open_audio(file) as content:
+            head = content.read(HEAD_BYTES)
+    except NoAudioError:
+        return Fault(kind="missing-file", reason=reason)
+    except (ContainerError, OSError):
+        head = _head_of_shard(on_disk) if row is not None else None
+    if head is None:
         return Fault(kind="unreadable-file", reason=reason)
     if not head:
         return Fault(kind="empty-file", reason=f"{path}: 0 bytes")
-    kind = "pointer" if "pointer" in (describe_content(head) or "") else "unreadable-file"
-    return Fault(kind=kind, reason=reason)
+    found = describe_content(head) or ""
+    if "pointer" in found and found not in reason:
+        reason = f"{path}: {found}"
+    return Fault(kind="pointer" if "pointer" in found else "unreadable-file", reason=reason)
+
+
+def _head_of_shard(file: Path) -> bytes | None:
+    """Return the first bytes of a shard that cannot be opened; None if it cannot even be read."""
+    try:
+        return read_regular(file, HEAD_BYTES)
+    except OSError:
+        return None

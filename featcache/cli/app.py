@@ -37,8 +37,8 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            print_error(INTERRUPTED_LINE)
+        except KeyboardInterrupt as error:
+            print_error(f"interrupted; {error}" if error.args else INTERRUPTED_LINE)
             raise typer.Exit(INTERRUPTED) from None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

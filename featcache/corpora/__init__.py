@@ -1,12 +1,14 @@
 """Path → Corpus and Manifest: recognition and reading of corpora."""
 
 import logging
+import os
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from featcache.corpora.base import Corpus, CorpusFiles, NamedCorpus, audio_files, found
+from featcache.corpora.base import Corpus, CorpusFiles, NamedCorpus, audio_files
 from featcache.corpora.cremad import CREMAD
 from featcache.corpora.emodb import EMODB
 from featcache.corpora.emovo import EMOVO
@@ -145,10 +147,13 @@ def _named() -> Mapping[str, NamedCorpus]:
 
 
 def _unrecognised(path: Path, paths: Sequence[str]) -> CorpusError:
-    told = ", ".join(f"{corpus.title} (like {corpus.example!r})" for corpus in _named().values())
-    without = f", or extract it without labels with --layout {AUDIO.name}" if paths else ""
+    if not paths:
+        names = sorted(os.listdir(path))
+        there = f", only {listed(names)}" if names else ", it is empty"
+        return CorpusError(f"{path}: no audio files and no table of utterances{there}; check the folder")
     return CorpusError(
-        f"{path}: {found(paths)}, expected file names of a known corpus: {told}; "
-        f"for other audio, describe the file names with 'featcache new-corpus', "
-        f"add a {MANIFEST} with a column 'path'{without}"
+        f"{path}: {counted(len(paths), 'audio file')} ({listed(paths, at_most=2)}), expected file names of a "
+        f"known corpus ('featcache corpora' lists them) or a table of utterances; choose a corpus with --layout NAME, "
+        f"describe the names with 'featcache new-corpus {shlex.quote(str(path))}', add a {MANIFEST} with a column "
+        f"'path', or read the audio without labels with --layout {AUDIO.name}"
     )

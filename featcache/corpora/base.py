@@ -16,8 +16,8 @@ from featcache.files.regular import is_hidden, resolved
 from featcache.manifest import Manifest, Utterance
 from featcache.units import counted
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au")
-"""Suffixes of the audio files that libsndfile decodes."""
+AUDIO_SUFFIXES = (".wav", ".flac", ".aiff", ".aif", ".au", ".ogg", ".oga", ".opus", ".mp3")
+"""Suffixes of the audio files that libsndfile decodes; lossless ones first."""
 MEDIA_SUFFIXES = (
     ".mp4",
     ".m4a",
@@ -50,6 +50,8 @@ class Corpus(ABC):
         download: Files for ``featcache fetch``, if anybody may download them without an application.
         classes: Values of the label ``target``, in the corpus's own order; empty if all values are allowed.
         published_counts: Class → number of utterances in the whole corpus, as its authors or later users report it.
+        part: Label whose values are parts that many users download alone; empty if there are none.
+        part_counts: Value of ``part`` → published counts of this part; their sum is ``published_counts``.
         protocols: Names of the protocols published for this corpus; the general ones fit every corpus.
         dialogue: Label that all utterances of one conversation share; empty if the corpus has no conversations.
         target: Label that is predicted by default.
@@ -66,6 +68,8 @@ class Corpus(ABC):
     download: tuple[RemoteFile, ...] = ()
     classes: tuple[str, ...] = ()
     published_counts: Mapping[str, int] = field(default_factory=dict)
+    part: str = ""
+    part_counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     protocols: tuple[str, ...] = ()
     dialogue: str = ""
     target: str = "emotion"
@@ -134,6 +138,8 @@ class NamedCorpus(Corpus):
         download: Files for ``featcache fetch``, if anybody may download them without an application.
         classes: Values of the label ``target``, in the order of tables; empty if all values are allowed.
         published_counts: Class → number of utterances in the whole corpus, if published.
+        part: Label whose values are parts that many users download alone; empty if there are none.
+        part_counts: Value of ``part`` → published counts of this part; their sum is ``published_counts``.
         protocols: Names of protocols published for this corpus.
         dialogue: Label that all utterances of one conversation share; empty if the corpus has no conversations.
         target: Label that is predicted by default, ``emotion`` if not given.
@@ -235,7 +241,7 @@ class NamedCorpus(Corpus):
             raise CorpusError(
                 f"{path}: {found(paths)}, expected file names of {self.title}, like {self.example!r}; check the folder"
             )
-        copies = {utterance_id: _audio_first(same) for utterance_id, same in copies.items()}
+        copies = {utterance_id: _best_format(same) for utterance_id, same in copies.items()}
         for utterance_id, same in copies.items():
             names = [utterance.path for utterance in same]
             if len(names) > 1 and len({(path / name).stat().st_size for name in names}) > 1:
@@ -262,9 +268,15 @@ class NamedCorpus(Corpus):
         )
 
 
-def _audio_first(same: list[Utterance]) -> list[Utterance]:
-    """Return the audio files of an utterance, or its videos if there is no audio file."""
-    return [utterance for utterance in same if not is_media(utterance.path)] or same
+def _best_format(same: list[Utterance]) -> list[Utterance]:
+    """Return the files of an utterance in the best format: the first of ``AUDIO_SUFFIXES``, or its videos."""
+    ranks = [_rank(utterance.path) for utterance in same]
+    return [utterance for utterance, rank in zip(same, ranks, strict=True) if rank == min(ranks)]
+
+
+def _rank(path: str) -> int:
+    suffix = os.path.splitext(path)[1].lower()
+    return AUDIO_SUFFIXES.index(suffix) if suffix in AUDIO_SUFFIXES else len(AUDIO_SUFFIXES)
 
 
 def _check_decodable(path: Path, title: str, files: Sequence[str]) -> None:

@@ -76,6 +76,8 @@ def described(content: CorpusDescription) -> DescribedCorpus:
         checked=content.checked,
         classes=content.all_classes(),
         published_counts=content.counts,
+        part=content.part,
+        part_counts=content.part_counts,
         protocols=content.protocols,
         dimensions=content.dimensions,
         max_frames=content.max_frames,

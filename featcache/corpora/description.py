@@ -1,6 +1,7 @@
 """Description of a corpus in YAML → its checked fields."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -59,6 +60,7 @@ def _label_name(name: str) -> str:
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Files = Annotated[tuple[Annotated[str, AfterValidator(_inner)], ...], BeforeValidator(_several), Field(min_length=1)]
+Counts = dict[Text, Annotated[int, Field(ge=0)]]
 Label = Annotated[str, AfterValidator(_label_name)]
 
 
@@ -166,7 +168,11 @@ class CorpusDescription(YamlPart):
     tables: tuple[LabelTable, ...] = Field(default=(), description="Files with labels.")
     target: str = Field(default="emotion", description="Label that is predicted by default.")
     classes: tuple[Text, ...] | None = Field(default=None, description="Classes, in order [default: those of the map].")
-    counts: dict[Text, Annotated[int, Field(ge=0)]] = Field(default={}, description="Class → published number.")
+    counts: Counts = Field(default={}, description="Class → published number.")
+    part: str = Field(default="", description="Label whose values are parts that many users download alone.")
+    part_counts: dict[Text, Counts] = Field(
+        default={}, description="Part → its published counts; their sum is that of 'counts'."
+    )
     dimensions: dict[Text, tuple[float, float]] = Field(default={}, description="Label → lowest and highest value.")
     protocols: tuple[Text, ...] = Field(default=(), description="Protocols published for the corpus.")
     dialogue: str = Field(default="", description="Label that all utterances of one conversation share.")
@@ -193,7 +199,11 @@ class CorpusDescription(YamlPart):
 
     def _check_labels(self) -> None:
         """Check that target, dialogue, dimensions, classes and counts fit the labels."""
-        named = {"target": [self.target], "dialogue": [self.dialogue][: bool(self.dialogue)]}
+        named = {
+            "target": [self.target],
+            "dialogue": [self.dialogue][: bool(self.dialogue)],
+            "part": [self.part][: bool(self.part)],
+        }
         for where, names in {**named, "dimensions": [*self.dimensions]}.items():
             for name in names:
                 if name not in self.labels:
@@ -209,6 +219,11 @@ class CorpusDescription(YamlPart):
             for name in names:
                 if known and name not in known:
                     raise ValueError(f"{where}: {unknown_name('class', name, known)}")
+        if bool(self.part) != bool(self.part_counts):
+            raise ValueError("part: give 'part' and 'part_counts', or neither")
+        total = sum(map(Counter, self.part_counts.values()), Counter[str]())
+        if self.part and dict(total) != {name: number for name, number in self.counts.items() if number}:
+            raise ValueError(f"part_counts: their sum is {dict(total)}, expected that of 'counts'")
 
     def values(self) -> Iterator[tuple[str, Value]]:
         """Yield the place and the value of everything that is made of fields."""

@@ -78,13 +78,16 @@ def read(path: Path) -> tuple[Path, Manifest]:
     places = _places(path)
     if not places:
         raise ManifestError(f"{path}: no Parquet or Arrow files with audio; expected names like train-00000-of-00001")
-    _tell_missing(root, places)
+    for told in missing_shards(path) if path.is_dir() else []:
+        log.warning("%s: %s", path, told)
     rows: list[tuple[str, Row]] = []
     names: list[str] = []
     columns: set[str] | None = None
     counts: Counter[str] = Counter()
     for place in places:
         shard, values = _opened(place.file)
+        if place is places[0] and shard.others:
+            log.info("%s: columns that cannot be labels: %s", path, listed(shard.others))
         of_shard = set(values[0]) if values else columns
         if columns is not None and of_shard != columns:
             raise ManifestError(
@@ -155,16 +158,18 @@ def _part_of(file: Path, root: Path) -> str:
     return numbered[1] if numbered else ""
 
 
-def _tell_missing(root: Path, places: Iterable[_Place]) -> None:
-    """Log which series of shards are not complete."""
+def missing_shards(path: Path) -> list[str]:
+    """Return how many shards of each series are missing in a folder, one line for each series that is not complete."""
     found: dict[tuple[str, str], set[str]] = {}
-    for place in places:
-        numbered = _NUMBERED.fullmatch(place.file.relative_to(root).with_suffix("").as_posix())
+    for place in _places(path):
+        numbered = _NUMBERED.fullmatch(place.file.relative_to(path).with_suffix("").as_posix())
         if numbered:
             found.setdefault((numbered[1], numbered[3]), set()).add(numbered[2])
-    for (name, number), there in found.items():
-        if len(there) < int(number):
-            log.warning("%s: %d of %d shards of %r are missing", root, int(number) - len(there), int(number), name)
+    return [
+        f"{int(number) - len(there)} of {int(number)} shards of {name!r} are missing"
+        for (name, number), there in found.items()
+        if len(there) < int(number)
+    ]
 
 
 def _opened(file: Path) -> tuple[AudioShard, list[dict[str, Any]]]:
@@ -192,14 +197,21 @@ def _rows(shard: AudioShard, values: Iterable[Mapping[str, Any]]) -> Iterator[Ro
 
 
 def _class_names(feature: Any) -> list[str] | None:
-    names = feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
+    """Return the names of the classes of a column, or of the items of its lists."""
+    of = feature[0] if isinstance(feature, list) and feature else feature
+    of = of.get("feature", of) if isinstance(of, dict) else of
+    names = of.get("names") if isinstance(of, dict) and of.get("_type") == "ClassLabel" else None
     return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
 
 
 def _text(value: Any, classes: list[str] | None) -> str:
-    if classes is None or not isinstance(value, int):
+    if isinstance(value, list):  # As in manifests, "none" is annotated without any of the labels.
+        return ";".join(filter(None, (_text(item, classes) for item in value))) or ("" if value else "none")
+    if classes is not None and isinstance(value, int):
+        return classes[value] if 0 <= value < len(classes) else ""  # -1 stands for a missing label.
+    if value is None or isinstance(value, str | int | float):
         return "" if value != value else as_text(value)  # noqa: PLR0124, pandas writes a missing number as NaN
-    return classes[value] if 0 <= value < len(classes) else ""  # -1 stands for a missing label.
+    return str(value)  # decimal and half-precision numbers
 
 
 def _with_names(rows: list[tuple[str, Row]], names: list[str]) -> list[tuple[str, Row]]:

@@ -11,6 +11,14 @@ from featcache.manifest import Utterance
 
 EMOTIONS = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")
 SPLITS = ("train", "dev", "test")
+COUNTS = {
+    split: dict(zip(EMOTIONS, counts, strict=True))
+    for split, counts in {
+        "train": (1109, 271, 268, 1743, 4710, 683, 1205),
+        "dev": (153, 22, 40, 163, 470, 111, 150),
+        "test": (345, 68, 50, 402, 1256, 208, 281),
+    }.items()
+}
 COLUMNS = ("Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID")
 # The folders are called train_splits, dev_splits_complete and output_repeated_splits_test.
 SPLIT_IN_FOLDER = re.compile(r"(?<![a-z])(train|dev|test)(?![a-z])", re.IGNORECASE)
@@ -76,15 +84,9 @@ MELD = NamedCorpus(
     "output_repeated_splits_test with the clips as .mp4, or their sound as .wav, beside train_sent_emo.csv, "
     "dev_sent_emo.csv and test_sent_emo.csv)",
     classes=EMOTIONS,
-    published_counts={
-        "anger": 1607,
-        "disgust": 361,
-        "fear": 358,
-        "joy": 2308,
-        "neutral": 6436,
-        "sadness": 1002,
-        "surprise": 1636,
-    },
+    published_counts={name: sum(counts[name] for counts in COUNTS.values()) for name in EMOTIONS},
+    part="split",
+    part_counts=COUNTS,
     dialogue="dialogue",
     example="train_splits/dia0_utt0.mp4",
     pattern=named(r"(?:(train|dev|test)_)?dia(\d+)_utt(\d+)"),

@@ -23,6 +23,11 @@ STATEMENTS = {"01": "kids", "02": "dogs"}
 TRANSCRIPTS = {"01": "Kids are talking by the door.", "02": "Dogs are sitting by the door."}
 REPETITIONS = {"01": "1", "02": "2"}
 GENDERS = {f"{actor:02d}": "male" if actor % 2 else "female" for actor in range(1, 25)}
+# There are no songs of actor 18, and none in disgust or surprise.
+COUNTS = {
+    "speech": dict.fromkeys(EMOTIONS.values(), 192) | {"neutral": 96},
+    "song": dict.fromkeys(("neutral", "calm", "happy", "sad", "angry", "fearful"), 184) | {"neutral": 92},
+}
 
 
 def _utterance(path: str, match: re.Match[str]) -> Utterance:
@@ -66,17 +71,9 @@ RAVDESS = NamedCorpus(
         ),
     ),
     classes=tuple(EMOTIONS.values()),
-    # Speech and song; there are no songs of actor 18, and none in disgust or surprise.
-    published_counts={
-        "neutral": 188,
-        "calm": 376,
-        "happy": 376,
-        "sad": 376,
-        "angry": 376,
-        "fearful": 376,
-        "disgust": 192,
-        "surprised": 192,
-    },
+    published_counts={name: sum(counts.get(name, 0) for counts in COUNTS.values()) for name in EMOTIONS.values()},
+    part="vocal_channel",
+    part_counts=COUNTS,
     protocols=("pepino2021", "pepino2021-speech", "ravdess-6fold", "issa-random-5fold"),
     max_frames=250,
     example="03-01-06-01-02-01-12.wav",

@@ -15,6 +15,12 @@ EMOTIONS = {
     "W": "surprise",
 }
 GENDERS = {"F": "female", "M": "male"}
+# Numbers of the names in the authors' transcripts (transcript.zip, shemo.json), one archive of audio for each gender.
+# The article has other numbers of each class (anger 1059, fear 38, …), also 3000 in total.
+COUNTS = {
+    "female": {"anger": 450, "fear": 20, "happiness": 113, "neutral": 345, "sadness": 225, "surprise": 110},
+    "male": {"anger": 592, "fear": 12, "happiness": 90, "neutral": 815, "sadness": 137, "surprise": 91},
+}
 
 
 def _utterance(path: str, match: re.Match[str]) -> Utterance:
@@ -35,7 +41,9 @@ SHEMO = NamedCorpus(
     license="free for academic use",
     source="https://github.com/mansourehk/ShEMO",
     classes=tuple(EMOTIONS.values()),
-    published_counts={"anger": 1059, "fear": 38, "happiness": 201, "neutral": 1028, "sadness": 449, "surprise": 225},
+    published_counts={name: sum(counts[name] for counts in COUNTS.values()) for name in EMOTIONS.values()},
+    part="gender",
+    part_counts=COUNTS,
     example="F21N05.wav",
     pattern=named(r"([FM]\d\d)([A-Z])\d\d\d?"),
     utterance=_utterance,

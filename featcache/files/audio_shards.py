@@ -35,6 +35,10 @@ class ShardError(Exception):
     """Parquet or Arrow file that cannot be read. The message does not name the file."""
 
 
+class NoAudioInRowError(ShardError):
+    """Row that does not exist, or has no audio, in a shard that can be read."""
+
+
 def row_in_shard(path: str | os.PathLike[str]) -> tuple[Path, int] | None:
     """Return the shard and the row of an embedded audio file; None if the path is that of a file of its own."""
     match = _INSIDE.fullmatch(Path(path).as_posix())
@@ -74,6 +78,7 @@ class AudioShard:
         features: Column → its type as the package datasets names it, with the names of a ``ClassLabel``; empty if the
             file does not say.
         audio_column: Column with the audio; None if there is none.
+        others: Columns that :meth:`texts` does not yield.
 
     Raises:
         OSError: see :func:`open_shard`.
@@ -90,9 +95,11 @@ class AudioShard:
             self.num_rows = int(self._first[-1])
             self.features = _features(rows.schema)
             self.audio_column = _audio_column(rows.schema, self.features)
+            self._texts = [field.name for field in rows.schema if _is_text(field.type, self.features.get(field.name))]
+            self.others = [field.name for field in rows.schema if field.name not in (*self._texts, self.audio_column)]
 
     def texts(self, most_bytes: int) -> Iterator[dict[str, Any]]:
-        """Yield the plain values of each row, without audio: text, numbers and truth values.
+        """Yield the plain values of each row, without audio: text, numbers, truth values, and lists of text or classes.
 
         Args:
             most_bytes: Maximum size of these columns in bytes.
@@ -100,12 +107,9 @@ class AudioShard:
         Raises:
             ShardError: the columns are too large, or damaged.
         """
-        import pyarrow.types as kinds
-
-        plain = (kinds.is_string, kinds.is_large_string, kinds.is_integer, kinds.is_floating, kinds.is_boolean)
+        names = self._texts
         of_paths = [f"{self.audio_column}.{_PATH}"] if self.audio_column else []
         with _errors():
-            names = [field.name for field in self._rows.schema if any(is_kind(field.type) for is_kind in plain)]
             if self._rows.size_of(names + of_paths) > most_bytes:
                 raise ShardError(f"its columns {', '.join(names)} have more than {most_bytes} bytes")
             for batch in self._rows.batches(names + of_paths):
@@ -120,12 +124,13 @@ class AudioShard:
             row: Number of the row, from 0.
 
         Raises:
-            ShardError: there is no such row, it has no audio, or its part of the file is damaged or too large.
+            NoAudioInRowError: there is no such row, or it has no audio.
+            ShardError: its part of the file is damaged or too large.
         """
         if self.audio_column is None:
             raise ShardError("has no column with embedded audio")
         if row >= self.num_rows:
-            raise ShardError(f"has no row {row}, only {self.num_rows} rows")
+            raise NoAudioInRowError(f"has no row {row}, only {self.num_rows} rows")
         group = int(np.searchsorted(self._first, row, side="right")) - 1
         with self._lock, _errors():
             if group not in self._groups:
@@ -135,7 +140,7 @@ class AudioShard:
             self._groups.move_to_end(group)
             content = self._groups[group][row - int(self._first[group])].as_py()
         if content is None:
-            raise ShardError("this row contains no audio, only a path; save the data set again with embedded audio")
+            raise NoAudioInRowError("this row contains no audio; save the data set again with embedded audio")
         return bytes(content)
 
 
@@ -172,7 +177,11 @@ class _ParquetRows:
     def _size(self, group: int, columns: list[str]) -> int:
         row_group = self._meta.row_group(group)
         chunks = [row_group.column(number) for number in range(row_group.num_columns)]
-        return sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema in columns)
+        return sum(
+            chunk.total_uncompressed_size
+            for chunk in chunks
+            if chunk.path_in_schema in columns or chunk.path_in_schema.partition(".")[0] in columns
+        )
 
 
 class _ArrowRows:
@@ -210,6 +219,21 @@ def _features(schema: Any) -> Mapping[str, Any]:
     except (ValueError, RecursionError, LookupError, TypeError):
         return {}
     return features if isinstance(features, dict) else {}
+
+
+def _is_text(kind: Any, feature: Any) -> bool:
+    """Return whether a column has a type that :meth:`AudioShard.texts` yields."""
+    import pyarrow.types as kinds
+
+    strings = [kinds.is_string, kinds.is_large_string, getattr(kinds, "is_string_view", kinds.is_string)]
+    plain = [*strings, kinds.is_integer, kinds.is_floating, kinds.is_boolean, kinds.is_decimal, kinds.is_null]
+    if kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind):
+        of = feature.get("feature") if isinstance(feature, dict) else feature[0] if isinstance(feature, list) else None
+        classes = isinstance(of, dict) and of.get("_type") == "ClassLabel"
+        kind, plain = kind.value_type, [*strings, kinds.is_integer] if classes else strings
+    if kinds.is_dictionary(kind):
+        kind = kind.value_type
+    return any(is_kind(kind) for is_kind in plain)
 
 
 def _audio_column(schema: Any, features: Mapping[str, Any]) -> str | None:

@@ -135,16 +135,14 @@ class FitJob:
                     write(run, setup)
                     run.finish()
                     written += len(setup.folds) * len(setup.config["seeds"])
-            except BaseException:
-                kept = written + sum(len(run.finished()) for run in runs)
-                begun = ", and the last evaluation of others" if any(run.has_checkpoints() for run in runs) else ""
-                if kept or begun:
-                    again = "the same command" if resume else "the same command with --resume"
-                    log.warning(
-                        "%d of %d trainings are finished and kept%s; continue with %s", kept, total, begun, again
-                    )
+            except BaseException as error:
+                told = _told_kept(runs, written, total, resume=resume)
                 for run in runs:
                     run.leave()
+                if told and isinstance(error, KeyboardInterrupt):  # The command line prints it in its last line.
+                    raise KeyboardInterrupt(told) from error
+                if told:
+                    log.warning("%s", told)
                 raise
 
     def _planned(
@@ -302,6 +300,16 @@ class FitJob:
                 recorder.ends((member.run, training.seed, member.fold))
                 del training  # a finished one takes no memory while others begin
                 yield
+
+
+def _told_kept(runs: Sequence[UnfinishedRun], written: int, total: int, *, resume: bool) -> str:
+    """Return what is kept of runs that end early, and how to continue; an empty text if nothing is kept."""
+    kept = written + sum(len(run.finished()) for run in runs)
+    begun = ", and the last evaluation of others" if any(run.has_checkpoints() for run in runs) else ""
+    if not (kept or begun):
+        return ""
+    again = "the same command" if resume else "the same command with --resume"
+    return f"{kept} of {total} trainings are finished and kept{begun}; continue with {again}"
 
 
 @contextmanager

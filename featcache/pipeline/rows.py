@@ -8,8 +8,9 @@ from typing import Any
 
 from featcache.cache.failures import read_failures
 from featcache.cache.shards import read_catalogue
+from featcache.corpora.published_counts import counts_in, parts_in
 from featcache.corpora.recorded import is_corpus
-from featcache.errors import PipelineError, unknown_name
+from featcache.errors import PipelineError, listed, unknown_name
 from featcache.extractors import store_name
 from featcache.extractors.checkpoint import is_folder
 from featcache.fitting.convergence import convergence_notes
@@ -216,9 +217,11 @@ def notes_on_corpus(place: PipelineCorpus, limit: int | None) -> list[str]:
         return [f"{limit} of {len(place.manifest)} utterances (--limit)"]
     if place.kind is None or not place.kind.published_counts:
         return []
-    whole = sum(place.kind.published_counts.values())
+    whole = sum(counts_in(place.kind, place.manifest).values())
     here = len(place.manifest.labels(place.kind.target))
-    return [] if here == whole else [f"{here} of the corpus's {whole} utterances"]
+    parts = parts_in(place.kind, place.manifest)
+    of = f" ({place.kind.part} {listed(parts)})" if parts else ""
+    return [] if here == whole else [f"{here} of the corpus's {whole} utterances{of}"]
 
 
 def ensembles_of(pipeline: Pipeline, rows: Sequence[Row]) -> dict[str, EnsembleSpec]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from featcache.checks.check_corpus import CheckedCorpus
 from featcache.checks.sound_checks import usual_durations
+from featcache.corpora.published_counts import counts_in
 from featcache.report.figure_width import DOUBLE, SINGLE, figure_width
 from featcache.report.figures import COLORS, style
 from featcache.report.fonts import drawable, num_columns
@@ -31,7 +32,8 @@ def check_figures(checked: CheckedCorpus) -> list[tuple[str, Figure, str]]:
     found = []
     numbers = class_numbers(checked)
     if numbers:
-        published = checked.files.corpus.published_counts if checked.target == checked.files.corpus.target else {}
+        corpus = checked.files.corpus
+        published = counts_in(corpus, checked.manifest) if checked.target == corpus.target else {}
         beside = " Lines: published numbers." if published else ""
         title = f"Number of utterances of each {checked.target}.{beside}"
         found.append(("classes", draw_classes(numbers, published), title))

@@ -9,6 +9,7 @@ from typing import Any
 
 from featcache.checks.check_corpus import CheckedCorpus, check_corpus
 from featcache.checks.findings import KINDS, Finding, findings_csv
+from featcache.corpora.published_counts import counts_in
 from featcache.errors import StoreError
 from featcache.files.regular import replace_file
 from featcache.registry import naming
@@ -175,7 +176,7 @@ def _tables(checked: CheckedCorpus) -> list[tuple[str, list[str], list[list[str]
     parts = [column for column in NO_TARGETS if column in manifest.label_columns]
     for column in (*class_columns(manifest, corpus), *parts):
         numbers = Counter(utterance.labels.get(column, "") for utterance in manifest)
-        published = corpus.published_counts if column == corpus.target else {}
+        published = counts_in(corpus, manifest) if column == corpus.target else {}
         head = ["Value", "Utterances", *(["Published"] if published else [])]
         known = [*(one for one in published if one not in numbers), *sorted(numbers)]
         rows = [

@@ -99,14 +99,6 @@ def test_linked_folders_are_followed_but_not_in_circles(tmp_path):
     assert audio_files(tmp_path / "corpus") == ["2.wav", "linked/1.wav"]
 
 
-def test_no_corpus_that_is_known(tmp_path):
-    with pytest.raises(CorpusError, match=r"no audio files, .*EmoDB.*RAVDESS.*manifest.csv with a column 'path'"):
-        read_corpus(tmp_path)
-    touch(tmp_path, "two.wav", "one.wav")
-    with pytest.raises(CorpusError, match=r"2 audio files \('one.wav', …\)"):
-        read_corpus(tmp_path)
-
-
 def test_a_kind_that_does_not_fit(tmp_path):
     touch(tmp_path, "03a01Fa.wav")
     with pytest.raises(CorpusError, match="no corpus 'ravdes'; did you mean 'ravdess'"):
@@ -128,3 +120,18 @@ def test_a_path_that_does_not_fit(tmp_path):
     (tmp_path / "manifest.csv").write_text("sound\nx.wav\n")
     with pytest.raises(ManifestError, match="column 'path'"):
         read_corpus(tmp_path)
+
+
+def test_a_folder_that_no_corpus_has_is_described_in_a_short_line(tmp_path):
+    with pytest.raises(CorpusError, match=r"no audio files and no table of utterances, it is empty; check the folder"):
+        read_corpus(tmp_path)
+    touch(tmp_path / "none", "a.zip", "notes.txt")
+    with pytest.raises(CorpusError, match=r"no audio files and no table of utterances, only 'a\.zip', 'notes\.txt'"):
+        read_corpus(tmp_path / "none")
+    touch(tmp_path / "own", *(f"call {number}.wav" for number in range(5)))
+    with pytest.raises(CorpusError, match=r"5 audio files \('call 0\.wav', 'call 1\.wav' and 3 more\), exp") as error:
+        read_corpus(tmp_path / "own")
+    text = str(error.value).replace(str(tmp_path), "")
+    assert len(text) < 400
+    for way in ("--layout NAME", "'featcache corpora'", "featcache new-corpus", "manifest.csv", "--layout audio"):
+        assert way in text

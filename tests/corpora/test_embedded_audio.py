@@ -159,9 +159,7 @@ def test_rows_without_audio_fail_one_by_one(tmp_path):
             except AudioError as error:
                 reasons.setdefault(utterance.path, set()).add(str(error))
     assert reasons == {
-        "a.parquet/1": {
-            "a.parquet/1: this row contains no audio, only a path; save the data set again with embedded audio"
-        },
+        "a.parquet/1": {"a.parquet/1: this row contains no audio; save the data set again with embedded audio"},
         "a.parquet/2": {"a.parquet/2: not an audio file but an empty file; download it again"},
     }
     with pytest.raises(AudioError, match=r"a\.parquet/3: has no row 3, only 3 rows"):

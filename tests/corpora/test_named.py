@@ -194,3 +194,13 @@ def test_cremad_demographics_that_are_another_table(write):
     folder = write({"1001_DFA_ANG_XX.wav": "", "VideoDemographics.csv": "Actor,Age\n1001,51\n"})
     with pytest.raises(CorpusError, match=r"VideoDemographics.csv: expected .* the columns ActorID, Age and Sex"):
         read_corpus(folder)
+
+
+def test_other_formats_of_an_utterance_are_neither_read_nor_ignored(write):
+    folder = write(
+        {"AudioMP3/1001_DFA_ANG_XX.mp3": "other", "AudioWAV/1001_DFA_ANG_XX.wav": "", "a/1002_DFA_ANG_XX.aiff": ""}
+    )
+    write({"VideoFlash/1001_DFA_ANG_XX.flv": "video", "AudioMP3/1002_DFA_ANG_XX.mp3": "other"}, folder)
+    files = read_corpus(folder)
+    assert [u.path for u in files.manifest] == ["AudioWAV/1001_DFA_ANG_XX.wav", "a/1002_DFA_ANG_XX.aiff"]
+    assert files.ignored == ()

@@ -253,8 +253,9 @@ def test_an_interrupted_fit_ends_with_130_and_says_how_to_go_on(
         code, out, err = invoke("fit", *SHORT, "--name", "mine")
     assert code == 130
     assert "Traceback" not in out + err
-    told = "warning: 3 of 8 trainings are finished and kept; continue with the same command with --resume"
-    assert (told in err) == (finished > 0)
+    told = "3 of 8 trainings are finished and kept; continue with the same command with --resume"
+    assert err.splitlines()[-1] == f"interrupted; {told if finished else 'finished work is kept'}"
+    assert err.count("finished and kept;") == (finished > 0)
     runs = tmp_path / "data" / "runs" / "toy"
     assert [path.name for path in runs.iterdir()] == [".mine.unfinished"] * (finished > 0)
     if finished:
