@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from featcache.cache.identity import StoreIdentity, shortened
+from featcache.cache.missing_store import missing_store
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.cache.shards import Shard
 from featcache.corpora import Corpus
 from featcache.corpora.recorded import corpus_of
-from featcache.errors import StoreError, unknown_name
+from featcache.errors import StoreError
 from featcache.manifest import Manifest
 from featcache.protocols.across import CORPUS
 from featcache.utterances import Utterance
@@ -123,7 +124,7 @@ class JointCache(FeatureCache):
     def __getitem__(self, name: str) -> JointStore:
         for corpus, cache in self.caches.items():
             if name not in cache:
-                told = unknown_name("store", name, self._names(), hint=f"stores of all of {', '.join(self.caches)}")
+                told = missing_store(cache.path, name, self._names(), f"stores of all of {', '.join(self.caches)}")
                 raise StoreError(f"{corpus}: {told}")
         return JointStore(self.path / name, {corpus: cache[name] for corpus, cache in self.caches.items()})
 

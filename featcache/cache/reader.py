@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.cache import layout
+from featcache.cache.missing_store import missing_store
 from featcache.cache.shards import Shard, read_catalogue, shard_numbers
 from featcache.cache.statistics import merge
-from featcache.errors import StoreError, unknown_name
+from featcache.errors import StoreError
 from featcache.extractors import is_reference
 from featcache.files.regular import resolved
 from featcache.manifest import Manifest
@@ -364,7 +365,7 @@ class FeatureCache(Mapping[str, FeatureStore]):
         if name not in self._names():
             option = f"--model {name}" if is_reference(name) else "--model or --text"
             hint = f"'featcache extract' with {option} makes one in {self.path}"
-            raise StoreError(unknown_name("store", name, self._names(), hint=hint))
+            raise StoreError(missing_store(self.path, name, self._names(), hint))
         return FeatureStore(self.path / name)
 
     def _names(self) -> list[str]:

@@ -286,6 +286,8 @@ def _begin(work: _Work) -> None:
     for job, store in zip(work.jobs, work.request.stores, strict=True):
         if tuned is not None and tuned.tested is not None and store.recipe.is_tuned:
             write_tested(job.writer.folder, tuned.tested)
+            if len(audio := tuned.known_audio()):
+                audio.write(job.writer.folder)
         job.writer.begin(ids, num_in_corpus=len(place.manifest), write=bool(job.todo))
 
 

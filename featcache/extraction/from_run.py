@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.cache.identity import WEIGHTS
+from featcache.cache.known_audio import KnownAudio, audio_store
 from featcache.cache.tuned_store import TUNED, TestParts, TunedOrigin, fold_by_utterance, tested_sha256
 from featcache.errors import ModelError, StoreError, listed
 from featcache.extractors.checkpoint import is_folder
@@ -17,7 +18,7 @@ from featcache.runs.identity import hash_of
 from featcache.runs.model_files import checked_model
 from featcache.runs.reader import RunFolder, find_run, is_run
 from featcache.runs.tuned_models import stores_with_models, tested_by_fold, trainings_of
-from featcache.workspace import Workspace
+from featcache.workspace import Workspace, check_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,7 @@ class TunedSource:
 
     Attributes:
         run: The run.
+        cache: Cache of the corpus on which it was trained; it may not exist.
         store: Store of the run whose model was tuned.
         is_only: Whether the run has no other models.
         seed: Seed of the models.
@@ -36,6 +38,7 @@ class TunedSource:
     """
 
     run: RunFolder
+    cache: Path
     store: str
     is_only: bool
     seed: int
@@ -81,6 +84,13 @@ class TunedSource:
         )
         several = {WEIGHTS: hash_of(checksums)} if self.fold is None else {}
         return {"model_id": self.run.name, TUNED: origin.settings(), **several}
+
+    def known_audio(self) -> KnownAudio:
+        """Return the audio of the corpus on which the run was trained; nothing if its cache does not tell it."""
+        found = KnownAudio()
+        if store := audio_store(self.cache, [self.store, *self.run.config["features"]]):
+            found.add_store(store)
+        return found
 
     def fold_of(self, utterances: Sequence[Utterance], corpus: str) -> dict[str, int]:
         """Return utterance id → fold whose model computes it.
@@ -150,6 +160,7 @@ def tuned_source(
         raise StoreError(f"{run.path} has no fold {fold}; its folds: {_shown(folds)}")
     return TunedSource(
         run=run,
+        cache=workspace.cache(check_name("corpus", run.config["corpus"])),
         store=chosen,
         is_only=is_only,
         seed=seed,

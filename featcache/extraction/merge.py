@@ -16,6 +16,7 @@ import numpy as np
 from featcache.cache import layout
 from featcache.cache.failures import Failure, read_failures, write_failures
 from featcache.cache.identity import read_extractor_description
+from featcache.cache.known_audio import KnownAudio
 from featcache.cache.locks import locked
 from featcache.cache.request import known_request
 from featcache.cache.shards import Catalogue, Shard, combine, read_catalogue, shard_numbers
@@ -223,12 +224,15 @@ def _num_in_corpus(into: Path, everything: Sequence[_Part]) -> int | None:
 
 
 def _keep_tested(into: Path, everything: Sequence[_Part]) -> None:
-    """Add the test parts of the run whose fine-tuned models made the stores, if a part has them."""
+    """Add the test parts and the audio of the run whose fine-tuned models made the stores, if a part has them."""
     origin = TunedOrigin.of(everything[0].identity)
-    for part in everything:
-        if origin is not None and (tested := read_tested(part.folder, origin)) is not None:
-            write_tested(into, tested)
-            return
+    if origin is None:
+        return
+    folders = [part.folder for part in everything]
+    if tested := next((one for one in (read_tested(folder, origin) for folder in folders) if one is not None), None):
+        write_tested(into, tested)
+    if audio := next((one for one in map(KnownAudio.read, folders) if one is not None), None):
+        audio.write(into)
 
 
 def _is_cache(into: Path) -> bool:

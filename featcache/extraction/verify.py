@@ -12,6 +12,7 @@ from featcache.augmentation.augmented_view import AugmentedView, is_view
 from featcache.cache import layout
 from featcache.cache.identity import StoreIdentity
 from featcache.cache.intact import damaged_shards, faults_of_index, faults_of_request, has_no_checksum
+from featcache.cache.known_audio import AUDIO, faults_of_audio
 from featcache.cache.reader import FeatureStore
 from featcache.cache.request import REQUEST
 from featcache.cache.shards import read_catalogue, shard_numbers
@@ -98,6 +99,7 @@ def damaged_files(folder: Path) -> Iterator[str]:
     yield from (f"{REQUEST}: {fault}" for fault in faults_of_request(folder))
     if not damaged:
         yield from (f"{TESTED}: {fault}" for fault in faults_of_tested(folder, read_catalogue(folder).identity))
+    yield from (f"{AUDIO}: {fault}" for fault in faults_of_audio(folder))
     cache = resolved(folder).parent
     yield from (f"{cache / name} {fault}" for name, fault in wrong_files(cache).items())
 

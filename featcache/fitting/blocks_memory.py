@@ -9,9 +9,6 @@ from featcache.settings.fits import FitSettings
 from featcache.training.store_features import StoreFeatures, frames_in_use
 
 FLOAT32 = 4
-# Numbers for each weight of blocks that are not trained: the weight, its copy in the best weights, and the copy that
-# replaces that one.
-FROZEN_COPIES = 3
 
 
 def blocks_bytes(
@@ -26,7 +23,8 @@ def blocks_bytes(
 ) -> float:
     """Return the memory in bytes of the blocks of one training; every argument has one item per store.
 
-    The activations of a step and a model that is being written do not exist at the same time.
+    Weights that are not trained, as all but those of adapters, have no gradients, optimiser states or best values. The
+    activations of a step and a model that is being written do not exist at the same time.
 
     Args:
         request: The settings of the fine-tuning.
@@ -34,7 +32,7 @@ def blocks_bytes(
         activations: Memory of a training step.
         features: Features of each store.
         batches: Number of utterances and of frames of the largest batch.
-        copies: Numbers that a training has for each weight.
+        copies: Numbers that a training has for each weight that is trained.
         device: Device of the training. On a GPU, attention keeps no values for pairs of frames.
     """
     weights = step = written = 0.0
@@ -42,10 +40,11 @@ def blocks_bytes(
         of_blocks = FLOAT32 * sum(values.numel() for values in one.parameters())
         kept = memory.of_batch(number, frames, pairs=not device.startswith("cuda"))
         if request.blocks_learning_rate:
-            weights += copies * of_blocks
+            trained = FLOAT32 * sum(values.numel() for values in one.tuned_parameters())
+            weights += of_blocks + (copies - 1) * trained
             step += kept
         else:
-            weights += FROZEN_COPIES * of_blocks
+            weights += of_blocks
             step = max(step, kept / len(one.encoder.blocks))
         written += of_blocks + FLOAT32 * float(item.store.metadata.get("num_parameters", 0))
     return weights + max(step, written)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from featcache.errors import ProtocolError
 from featcache.protocols import Fold
 
-NOTE = "Only fold {} of {} was trained and tested: {!r}. It is fold 1 of this run."
+NOTE = "Only fold {} of {} is trained and tested: {!r}. It is fold 1 of this run."
 
 
 def only_fold(folds: Sequence[Fold], number: int | None) -> tuple[list[Fold], list[str]]:

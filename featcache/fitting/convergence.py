@@ -19,6 +19,8 @@ from featcache.runs.costs import Costs
 from featcache.runs.file_names import CONFIG, HISTORY
 from featcache.runs.parse import REFIT
 from featcache.runs.reader import RunFolder
+from featcache.settings.finetunings import FinetuneSettings
+from featcache.settings.fits import FitSettings
 from featcache.training.solvers import MAX_ITERATIONS
 from featcache.units import counted
 
@@ -81,6 +83,16 @@ def num_not_converged(history: "pd.DataFrame", ending: Ending) -> int:
         if (epochs >= ending.max_epochs or ending.max_steps is not None) and np.isfinite(losses).any():
             number += len(values) - 1 - int(values.argmin()) < ending.patience
     return number
+
+
+def advice_on_divergence(request: FitSettings) -> str:
+    """Return which settings of a training can be changed so that its loss stays finite, with their values."""
+    head = f"--learning-rate ({request.learning_rate:g})"
+    if not isinstance(request, FinetuneSettings):
+        return f"lower {head}"
+    blocks = f"--blocks-learning-rate ({request.blocks_learning_rate:g}) or " if request.blocks_learning_rate else ""
+    clipping = "use --clip-norm 1" if request.clip_norm is None else f"lower --clip-norm ({request.clip_norm:g})"
+    return f"lower {blocks}{head}, or {clipping}"
 
 
 def convergence_notes(run: RunFolder) -> list[str]:

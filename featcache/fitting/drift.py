@@ -1,6 +1,7 @@
 """Fine-tuned run × stored layers → how far the output of each block moved from that of the pretrained block."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from featcache.cache.reader import FeatureStore
-from featcache.errors import FeatcacheError, StoreError
+from featcache.errors import FeatcacheError, StoreError, listed
 from featcache.extraction.store_models import advice_on_folder, models_by_store
 from featcache.extractors.upper import UpperBlocks, load_upper
 from featcache.fitting.upper_models import upper_of_store
@@ -20,7 +21,10 @@ from featcache.runs.reader import RunFolder
 from featcache.runs.tuned_inputs import TunedInput, read_tuned_inputs
 from featcache.runs.tuned_models import trainings_of
 from featcache.terminal.progress import progress
+from featcache.units import counted
 from featcache.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 COLUMNS = ("features", "seed", "fold", "layer", "cka", "cosine", "num_frames")
 Layers = Callable[[str], Tensor]
@@ -93,7 +97,8 @@ def layer_drift(run: RunFolder, workspace: Workspace, models: Sequence[str] = ()
         One row per store, seed, fold and layer: features, seed, fold, layer, cka, cosine, num_frames.
 
     Raises:
-        FeatcacheError: a store is missing or has changed; a model is missing or has changed.
+        FeatcacheError: a store is missing, has changed or has no validation utterances; a model is missing or
+            has changed.
     """
     inputs = read_tuned_inputs(run.path, run.config)
     stores = {one.store: _store(run, one.store, workspace) for one in inputs}
@@ -109,7 +114,8 @@ def layer_drift(run: RunFolder, workspace: Workspace, models: Sequence[str] = ()
             advice = "" if one.store in given else advice_on_folder(one.store, identities)
             raise type(error)(f"{one.store}: {error}{advice}") from error
         trainings = sorted(trainings_of(run, one.store))
-        ids = {fold: [i for i in rows.loc[rows["fold"] == fold, "utterance_id"] if i in store] for _, fold in trainings}
+        ids = {fold: list(rows.loc[rows["fold"] == fold, "utterance_id"]) for _, fold in trainings}
+        ids = _stored(ids, store, run)
         total = sum(len(ids[fold]) for _, fold in trainings)
         with progress(f"drift of {one.store}", total, rate=_per_second) as advance:
             for seed, fold in trainings:
@@ -172,6 +178,19 @@ def _store(run: RunFolder, name: str, workspace: Workspace) -> FeatureStore:
     if store.identity.fingerprint != run.config["features"][name]:
         raise StoreError(f"{store.path} is not the store on which {run.path} was trained; extract it again")
     return store
+
+
+def _stored(ids: Mapping[int, list[str]], store: FeatureStore, run: RunFolder) -> dict[int, list[str]]:
+    """Return the validation utterances of each fold that are in the store; log how many are not."""
+    found = {fold: [i for i in of_fold if i in store] for fold, of_fold in ids.items()}
+    wanted = dict.fromkeys(i for of_fold in ids.values() for i in of_fold)
+    missing = [i for i in wanted if i not in store]
+    told = f"{store.path}: {len(missing)} of {counted(len(wanted), 'validation utterance')} of {run.name}"
+    if missing and len(missing) == len(wanted):
+        raise StoreError(f"{told} are not in the store; extract them again with the same settings")
+    if missing:
+        log.warning("%s are not in the store and are left out (%s)", told, listed(missing))
+    return found
 
 
 def _names(one: TunedInput, store: FeatureStore) -> list[str]:

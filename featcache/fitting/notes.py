@@ -30,13 +30,13 @@ FINAL_SPEAKER_NOTE = (
 
 
 FINAL_NOTE = (
-    "The heads are for new audio: they were trained on {} of {} utterances. The other {} are the validation part, from "
+    "The heads are for new audio: they are trained on {} of {} utterances. The other {} are the validation part, from "
     "{}, as in the first fold of protocol {!r}. There is no test part; for test scores, fit without --final."
 )
 
 
 FINAL_SOLVER_NOTE = (
-    "The heads are for new audio: they were trained on all {} utterances. Validation predictions are out-of-fold "
+    "The heads are for new audio: they are trained on all {} utterances. Validation predictions are out-of-fold "
     "predictions of {} utterances, from {}: the validation part of the first fold of protocol {!r}. There is no test "
     "part; for test scores, fit without --final."
 )
@@ -50,7 +50,7 @@ UNTRAINED_NOTE = "The weights of {} are random: this is the untrained control, n
 
 SOLVER_NOTE = (
     "Head {!r} is fitted by a solver: one seed suffices. A cross-validation over speakers inside the training and "
-    "validation parts chose C, and the head was then fitted to both parts with this C. Validation predictions are "
+    "validation parts choose C, and the head is then fitted to both parts with this C. Validation predictions are "
     "out-of-fold predictions of this cross-validation."
 )
 
@@ -58,19 +58,19 @@ SOLVER_NOTE = (
 COSTS_NOTE = "Chosen C: {}."
 
 
-EGEMAPS_NOTE = "eGeMAPS frames were averaged in pairs, which gives a frame every 20 ms (Pepino et al. 2021)."
+EGEMAPS_NOTE = "eGeMAPS frames are averaged in pairs, which gives a frame every 20 ms (Pepino et al. 2021)."
 
 
 NO_LAYER_WEIGHTS_NOTE = "Head {!r} learns no layer weights: it uses all layers unweighted."
 
 
 FUSED_NOTE = (
-    "The frames of {} are not aligned in time: each store was averaged over its own frames after its dense layer, "
+    "The frames of {} are not aligned in time: each store is averaged over its own frames after its dense layer, "
     "and then fused."
 )
 
 
-AVERAGED_NOTE = "Every {} frames of {} were averaged, which gives a frame every {:g} ms (as Pepino et al. 2021, pairs)."
+AVERAGED_NOTE = "Every {} frames of {} are averaged, which gives a frame every {:g} ms (as Pepino et al. 2021, pairs)."
 
 
 BALANCED_NOTE = (

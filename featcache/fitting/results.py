@@ -15,7 +15,7 @@ from featcache.cache.shards import disk_bytes
 from featcache.evaluate.calibration import KEY as CALIBRATION
 from featcache.evaluate.calibration import mark_pseudo
 from featcache.evaluate.scores import is_score
-from featcache.fitting.convergence import Ending, num_not_converged, solver_notes, training_notes
+from featcache.fitting.convergence import Ending, advice_on_divergence, num_not_converged, solver_notes, training_notes
 from featcache.fitting.notes import costs_note
 from featcache.fitting.resolve import ResolvedFit
 from featcache.report.captions import CONFUSION, CURVES, LABEL_FIGURE, PREDICTED, RELIABILITY, WEIGHTS, caption_of
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DIVERGED = "seed {} of fold {!r} diverged: no finite validation loss, its head is untrained; lower --learning-rate"
+DIVERGED = "seed {} of fold {!r} diverged: no finite validation loss, its head is untrained; {}"
 KEYS = ("seed", "fold")
 
 
@@ -90,7 +90,9 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit, *, report: bool = True
     """
     records = run.records()
     diverged = [
-        DIVERGED.format(seed, setup.folds[fold - 1].name) for seed, fold, record in records if record["diverged"]
+        DIVERGED.format(seed, setup.folds[fold - 1].name, advice_on_divergence(setup.request))
+        for seed, fold, record in records
+        if record["diverged"]
     ]
     for warning in diverged:
         log.warning("%s: %s", run.path.name, warning)

@@ -26,12 +26,12 @@ from featcache.settings.finetunings import NOT_IN_FINETUNING, FinetuneSettings
 from featcache.settings.searches import value_text
 from featcache.training.store_features import ROUNDING, StoreFeatures
 
-NOTE = "The blocks of {} after layer {} were trained from its stored layer {}, together with the head."
+NOTE = "The blocks of {} after layer {} are trained from its stored layer {}, together with the head."
 ADAPTERS_NOTE = (
-    "Low-rank adapters (LoRA, rank {}) in the blocks of {} after layer {} were trained from its stored layer {}, "
-    "together with the head; the other parameters of the blocks were not changed."
+    "Low-rank adapters (LoRA, rank {}) in the blocks of {} after layer {} are trained from its stored layer {}, "
+    "together with the head; the other parameters of the blocks are not changed."
 )
-FROZEN_NOTE = "The blocks of {} after layer {} were computed from its stored layer {}, but not trained (control)."
+FROZEN_NOTE = "The blocks of {} after layer {} are computed from its stored layer {}, but not trained (control)."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ def tuned_inputs(request: FinetuneSettings, spec: HeadSpec, stores: Sequence[Fea
     _check_options(request, spec)
     numbers = request.from_layer or ()
     if len(numbers) != len(stores):
-        names = ", ".join(store.name for store in stores)
+        names = "; ".join(f"{store.name}: {', '.join(_first_layers(store)) or 'none'}" for store in stores)
         given = f"--from-layer {','.join(map(str, numbers))}" if numbers else "--from-layer is missing"
         raise ModelError(f"{given}: expected the number of a stored layer for each store ({names})")
     if request.batch_seconds is not None and all(np.isnan(store.frame_shift) for store in stores):
@@ -219,6 +219,11 @@ def upper_of_store(
         options=options or TuningOptions(),
         **given,
     )
+
+
+def _first_layers(store: FeatureStore) -> list[str]:
+    """Return the stored layers from which blocks of the model can be trained."""
+    return [name for name in store.layer_names if name.isdecimal() and int(name) < store.num_blocks]
 
 
 def _options(request: FinetuneSettings) -> TuningOptions:

@@ -24,6 +24,8 @@ from featcache.units import counted
 
 # Time between two writings of the state of another process, and between two readings of it.
 SHARE_SECONDS = 1.0
+# Largest share of the work that is shown before the end: after the last epoch, predictions and models are written.
+MOST_BEFORE_END = 0.99
 READING = "Reading features"
 
 # Position of the run, seed, fold.
@@ -174,7 +176,7 @@ class FitWatch:
             max_epochs=max(self._max_epochs.values()),
         )
         steps = [] if active else _steps(states)
-        done, remaining = (1.0, "") if self.all_ended else (found.done, remaining_text(found))
+        done, remaining = (1.0, "") if self.all_ended else (min(found.done, MOST_BEFORE_END), remaining_text(found))
         return TaskState(title=self._title, done=done, remaining=remaining, detail="; ".join([told, *steps]))
 
     def _preparation(self, states: Sequence[ProcessState]) -> TaskState:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from featcache.cache.joint import in_corpus, split_id
-from featcache.cache.reader import FeatureCache, FeatureStore
-from featcache.errors import FeatcacheError
+from featcache.cache.known_audio import KnownAudio, audio_store
+from featcache.cache.reader import FeatureCache
 from featcache.files.values import checked
 from featcache.manifest import Manifest, Utterance
 from featcache.prediction.members import Voters
@@ -27,9 +27,6 @@ from featcache.runs.parse import REFIT
 from featcache.runs.reader import RunFolder, load_predictions
 from featcache.targets.targets import CLASSIFICATION, MULTILABEL
 from featcache.workspace import Workspace
-
-Part = tuple[str, float, float]
-"""Utterance id, and its start and end in its file, in seconds."""
 
 
 class OwnCorpus:
@@ -55,18 +52,18 @@ class OwnCorpus:
         several = [*config.get(TRAIN, []), *config.get(TEST, [])]
         # Name of the corpus, empty for the only one → folder of its cache.
         self._folders = {name: workspace.cache(name) for name in several} or {"": workspace.cache(config["corpus"])}
-        self._parts: dict[str, list[Part]] = defaultdict(list)
+        self._audio = KnownAudio()
         self._sha256: dict[str, str] = {}
         self.unknown = []
         for corpus, folder in self._folders.items():
-            store = _audio_store(folder, voters)
+            store = audio_store(folder, [name for member in voters.members for name in member.config["features"]])
             if store is None:
                 self.unknown.append(folder)
                 continue
             ids = store.utterance_ids
             for own, (sha256, start, end) in zip(ids, store.recordings(ids), strict=True):
                 utterance_id = _joint_id(corpus, own)
-                self._parts[sha256].append((utterance_id, start, end))
+                self._audio.add(utterance_id, sha256, start, end)
                 self._sha256[utterance_id] = sha256
         self.is_known = len(self.unknown) < len(self._folders)
         asked_for = (name for name, folder in self._folders.items() if _is_same(folder, asked))
@@ -164,8 +161,7 @@ class OwnCorpus:
             Numbers of the folds; None if the utterance is not in the corpus, so that no head trained on it.
         """
         start, end = utterance.start or 0.0, math.inf if utterance.end is None else utterance.end
-        parts = self._parts.get(sha256, ()) if sha256 else ()
-        same = [own for own, first, last in parts if first < end and start < last]
+        same = self._audio.overlapping(sha256, start, end) if sha256 else []
         named = self._id(utterance.utterance_id)
         if by_id and not self._sha256.get(named) and named in self._utterances:
             same.append(named)
@@ -187,24 +183,6 @@ def _joint_id(corpus: str, utterance_id: str) -> str:
 
 def _is_same(folder: Path, other: Path | None) -> bool:
     return other is not None and other.is_dir() and folder.is_dir() and other.samefile(folder)
-
-
-def _audio_store(folder: Path, voters: Voters) -> FeatureStore | None:
-    """Return a store that records the checksums of audio, if possible one of the run."""
-    try:
-        cache = FeatureCache(folder)
-    except (FeatcacheError, OSError):
-        return None
-    own = [name for member in voters.members for name in member.config["features"]]
-    for name in dict.fromkeys([*own, *cache]):
-        try:
-            store = cache[name]
-        except FeatcacheError:
-            continue
-        ids = store.utterance_ids
-        if not store.is_of_words and len(ids) and any(store.audio_sha256(ids)):
-            return store
-    return None
 
 
 def _tested(run: RunFolder, folds: frozenset[int]) -> Mapping[str, frozenset[int]]:

@@ -13,7 +13,7 @@ from featcache.files.values import damaged
 from featcache.heads import Head
 from featcache.runs.checkpoints import AGAIN, CheckpointFile, TrainingState
 from featcache.training.seeded import Resumable
-from featcache.training.selection import Best
+from featcache.training.selection import Best, learned_state
 from featcache.training.trainable import Epoch, EvaluationAtStep
 
 _WEIGHTS, _BEST, _OPTIMISER, _GENERATOR, _TRAIN_LOSS = "weights.", "best.", "optimiser.", "generator", "train_loss"
@@ -177,7 +177,7 @@ class Continuation:
             raise ValueError("it has other weights")
         for name, values in self._changing().items():
             values.copy_(tensors[f"{_WEIGHTS}{name}"])
-        best = copy.deepcopy(self._head.state_dict())
+        best = copy.deepcopy(learned_state(self._head))
         for name, values in best.items():
             if f"{_BEST}{name}" in tensors:
                 values.copy_(tensors[f"{_BEST}{name}"])

@@ -20,7 +20,7 @@ class PendingEvaluation:
         epoch: Number of the epoch, from 1 on.
         step: Number of training steps.
         train_loss: Mean training loss since the last evaluation.
-        state: The weights; None if they are the current weights of the head.
+        state: The trained weights; None if they are the current weights of the head.
         validated: Outputs and targets of the batches of the validation part.
     """
 
@@ -44,6 +44,23 @@ class PendingEvaluation:
         return EvaluationAtStep(epoch=self.epoch, **losses, step=self.step)
 
 
+def learned_state(head: nn.Module) -> dict[str, Tensor]:
+    """Return the weights that a training changes, and buffers, by name: values that the head uses itself."""
+    frozen = {name for name, one in head.named_parameters(remove_duplicate=False) if not one.requires_grad}
+    state: dict[str, Tensor] = head.state_dict()
+    return {name: values for name, values in state.items() if name not in frozen}
+
+
+def load_learned(head: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Replace the weights that a training changes.
+
+    Args:
+        head: The head.
+        state: Values by name, as :func:`learned_state` returns them.
+    """
+    head.load_state_dict({**head.state_dict(), **state})
+
+
 class Best:
     """The best evaluation so far; an equal one is no improvement.
 
@@ -53,12 +70,12 @@ class Best:
         head: The untrained head.
 
     Attributes:
-        state: Weights of the best evaluation; initially the untrained ones.
+        state: Trained weights of the best evaluation; initially the untrained ones.
         place: Number of the best evaluation, from 1 on; 0 if there is none.
     """
 
     def __init__(self, criterion: Criterion, patience: int, head: nn.Module) -> None:
-        self.state: Mapping[str, Tensor] = copy.deepcopy(head.state_dict())
+        self.state: Mapping[str, Tensor] = copy.deepcopy(learned_state(head))
         self.place = 0
         self._criterion = criterion
         self._patience = patience
@@ -74,7 +91,7 @@ class Best:
 
         Args:
             result: The result. A loss that is not finite is never the best, whatever the score.
-            state: The weights, which are copied.
+            state: The trained weights, which are copied.
         """
         self._number += 1
         value = result.validation_loss

@@ -30,7 +30,7 @@ from featcache.training.mixup import Mixup
 from featcache.training.optimisation import LearningRate, new_optimiser
 from featcache.training.sampling import Balanced, Shuffled, TrainingOrder
 from featcache.training.seeded import Draws, Resumable, torch_seeded
-from featcache.training.selection import Best, PendingEvaluation
+from featcache.training.selection import Best, PendingEvaluation, learned_state, load_learned
 from featcache.training.status import Stopwatch, TrainingStatus
 from featcache.training.trainable import Epoch
 
@@ -143,7 +143,7 @@ class Training:
             return False
         self.watch = Stopwatch(seconds)
         if self.finished:
-            self.head.load_state_dict(self._best.state)
+            load_learned(self.head, self._best.state)
         return True
 
     @property
@@ -256,14 +256,14 @@ class Training:
         last = self._every is None or counts.epochs + 1 == self._config.max_epochs or self._has_all_steps
         if last and counts.steps > counts.last_due and not self.finished:
             self._add_evaluation(None)
-        current = copy.deepcopy(self.head.state_dict()) if any(one.state for one in self._due) else None
+        current = copy.deepcopy(learned_state(self.head)) if any(one.state for one in self._due) else None
         for pending in self._due:
             if current is not None:
-                self.head.load_state_dict(pending.state or current)
+                load_learned(self.head, pending.state or current)
             for ids, outputs in self._tested(window, self.fold.validation):
                 pending.validated.append((outputs, self._targets_of(ids)))
         if current is not None:
-            self.head.load_state_dict(current)
+            load_learned(self.head, current)
 
     def end_epoch(self) -> None:
         """Record the evaluations and keep the best weights so far; after the last epoch, restore the best."""
@@ -271,7 +271,7 @@ class Training:
         self._counts.epochs += 1
         self._counts.seen = self._counts.done = 0
         if self.finished:
-            self.head.load_state_dict(self._best.state)
+            load_learned(self.head, self._best.state)
         self._keep()
 
     def predict(self, window: LoadedUtterances) -> None:
@@ -291,7 +291,7 @@ class Training:
             Whether they were evaluated.
         """
         at_once = len(window.among(self.fold.validation)) == len(self.fold.validation)
-        self._add_evaluation(None if at_once else copy.deepcopy(self.head.state_dict()))
+        self._add_evaluation(None if at_once else copy.deepcopy(learned_state(self.head)))
         if at_once:
             self.validate(window)
             self._record()
@@ -315,7 +315,7 @@ class Training:
             loss = float(self._objective.loss(outputs, targets))
             result = pending.result(loss, self._objective.score(outputs, targets), every=self._every)
             self.history.append(result)
-            improved = self._best.add(result, pending.state or self.head.state_dict())
+            improved = self._best.add(result, pending.state or learned_state(self.head))
             self._rate.evaluated(improved=improved)
             if self._best.is_over:
                 break

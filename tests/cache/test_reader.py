@@ -10,6 +10,7 @@ import pytest
 import featcache
 from featcache.cache import layout, shards
 from featcache.cache.reader import FeatureCache, FeatureStore
+from featcache.cache.request import StoreRequest, write_request
 from featcache.cache.shards import Shard
 from featcache.errors import StoreError
 from featcache.manifest import Manifest, Utterance
@@ -230,6 +231,20 @@ def test_a_store_that_a_cache_lacks(cache):
     )
     with pytest.raises(StoreError, match=expected):
         FeatureCache(cache)["wav2vec2-bas"]
+
+
+def test_a_store_without_features_yet_is_named(cache):
+    """An extraction that runs, or was interrupted before its first shard."""
+    (cache / "begun").mkdir()
+    write_request(cache / "begun", StoreRequest(utterance_ids=("u0",)))
+    again = "if no extraction is running, run the same 'featcache extract' again to continue"
+    with pytest.raises(StoreError) as refused:
+        FeatureCache(cache)["begun"]
+    assert str(refused.value) == f"{cache / 'begun'} is not finished: it contains no features yet; {again}"
+    with pytest.raises(
+        StoreError, match=rf"no store 'other'; available: .*; without features yet: 'begun' \({again}\)$"
+    ):
+        FeatureCache(cache)["other"]
 
 
 def test_a_folder_that_is_no_cache(tmp_path):

@@ -8,8 +8,9 @@ import transformers
 
 import featcache
 from featcache.audio import read
+from featcache.cache.reader import FeatureStore
 from featcache.cli.layers import print_layers
-from featcache.errors import FeatcacheError
+from featcache.errors import FeatcacheError, StoreError
 from featcache.extraction import extract
 from featcache.fitting.drift import LayerSimilarity, layer_drift
 
@@ -95,6 +96,24 @@ def test_layers_that_are_not_stored_are_computed_by_the_pretrained_blocks(place,
     pd.testing.assert_frame_equal(
         found.drop(columns="features"), whole.drop(columns="features"), check_exact=False, atol=CLOSE, rtol=0
     )
+
+
+def test_utterances_that_are_not_stored_are_told(place, run, monkeypatch, caplog):
+    ids = list(dict.fromkeys(run.validation_predictions["utterance_id"]))
+    contains, gone = FeatureStore.__contains__, {ids[0]}
+    monkeypatch.setattr(FeatureStore, "__contains__", lambda store, one: one not in gone and contains(store, one))
+    found = layer_drift(run, place.workspace)
+    assert f"ssl: 1 of {len(ids)} validation utterances of moved are not in the store and are left out" in caplog.text
+    assert found["num_frames"].sum() < layer_drift_of_all(place, run, monkeypatch)["num_frames"].sum()
+    gone.update(ids)
+    monkeypatch.setattr(FeatureStore, "__contains__", lambda store, one: one not in gone and contains(store, one))
+    with pytest.raises(StoreError, match=rf"{len(ids)} of {len(ids)} validation utterances of moved are not in the"):
+        layer_drift(run, place.workspace)
+
+
+def layer_drift_of_all(place, run, monkeypatch):
+    monkeypatch.undo()
+    return layer_drift(run, place.workspace)
 
 
 def test_padding_of_whisper_is_left_out(place):

@@ -3,12 +3,14 @@
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import transformers
 
 import featcache
 from featcache.audio import read
+from featcache.cache.known_audio import AUDIO, KnownAudio
 from featcache.cache.tuned_store import TESTED
 from featcache.cli.info import print_info
 from featcache.errors import FeatcacheError, ModelError, ProtocolError, StoreError
@@ -86,7 +88,8 @@ def test_a_store_of_tuned_models_is_shown_verified_and_merged(place, run, tmp_pa
     assert all(one.within for one in recompute(store, place.workspace.corpus("toy"), 4))
     merged = shutil.copytree(place.workspace.cache("toy"), tmp_path / "cache" / "toy") / "merged"
     merge(merged, [store.path])
-    assert (merged / TESTED).read_bytes() == (store.path / TESTED).read_bytes()
+    for name in (TESTED, AUDIO):
+        assert (merged / name).read_bytes() == (store.path / name).read_bytes()
     (merged / TESTED).write_text("{}")
     assert [one for one in damaged_files(merged) if TESTED in one]
 
@@ -107,6 +110,47 @@ def test_a_fit_warns_about_test_utterances_on_which_a_model_trained(place, run):
     assert len(leaks(place, one.name, fold=1)) == 1
     assert len(leaks(place, several.name, fold=2)) == 1
     assert leaks(place, "ssl") == []
+
+
+def test_the_same_audio_in_a_corpus_of_another_name_is_found(place, run, tmp_path):
+    """Utterances are known by their files, and by start and end where several are in one file."""
+    corpus = place.workspace.corpus("toy")
+    names = sorted(path.relative_to(corpus).as_posix() for path in corpus.rglob("*.wav"))
+    rows = [
+        {"utterance_id": f"{kind}{i}", "path": name, "speaker_id": f"s{i % 3}", "emotion": name.split("-")[1], **part}
+        for i, name in enumerate(names)
+        for kind, part in (("a", {"start": 0.0, "end": 0.2}), ("b", {"start": 0.2, "end": None}))
+    ]
+    pd.DataFrame(rows).to_csv(corpus / "alias.csv", index=False)
+    given = {"corpus": "alias", "egemaps": False, "workers": 1, "home": place.workspace.home, "fold": 2}
+    featcache.extract(model="tuned", data=corpus / "alias.csv", **given)
+    (corpus / "alias.csv").unlink()
+
+    def warned(folder):
+        setup = resolve(
+            featcache.open(folder), configured(FitSettings, {**SHORT, "features": ("tuned-fold-2",), "norm": "none"})
+        )
+        return [one for one in setup.warnings if one.startswith("tuned-fold-2")]
+
+    cache = place.workspace.cache("alias")
+    [warning] = warned(cache)
+    clean = [utterance_id for utterance_id, fold in fold_of(run).items() if fold == 2]
+    trained = len(rows) - 2 * len(clean)
+    assert f"fold 2 of the run tuned on toy, and may have trained on the audio of {trained} of the tested" in warning
+    kept = KnownAudio.read(cache / "tuned-fold-2")
+    sha256, start, _ = featcache.open(place.workspace.cache("toy"))["ssl"].recordings([SECOND])[0]
+    assert kept.overlapping(sha256, start, 0.2) == [SECOND]
+    assert not damaged_files_of_audio(cache / "tuned-fold-2")
+    (cache / "tuned-fold-2" / AUDIO).write_text('{"files": {}, "sha256": ""}')
+    assert damaged_files_of_audio(cache / "tuned-fold-2")
+    with pytest.raises(StoreError, match="its checksum is wrong"):
+        warned(cache)
+    (cache / "tuned-fold-2" / AUDIO).unlink()
+    assert warned(cache) == []  # a store of an earlier release
+
+
+def damaged_files_of_audio(folder):
+    return [one for one in damaged_files(folder) if AUDIO in one]
 
 
 def test_a_fit_on_one_fold_is_that_fold_of_the_whole_fit(place, run):

@@ -126,13 +126,26 @@ def test_speech_and_text_are_trained_together(place):
     np.testing.assert_allclose(found[0], [row[name] for name in COLUMNS], atol=PROBABILITIES)
 
 
+def test_notes_and_warnings_of_a_training_that_diverges(place, caplog):
+    caplog.set_level("INFO")
+    place.finetune(name="diverged", blocks_learning_rate=1e30, learning_rate=1e30, max_epochs=1)
+    assert "The blocks of ssl after layer 1 are trained from its stored layer 1, together with the head." in caplog.text
+    assert "lower --blocks-learning-rate (1e+30) or --learning-rate (1e+30), or use --clip-norm 1" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"norm": "speaker"}, "--norm speaker: the blocks need stored layers as they are; use --norm none"),
         ({"head": "svm"}, "head 'svm' is fitted by a solver, which cannot train blocks; use a network, such as ffn"),
-        ({"from_layer": (1, 2)}, "--from-layer 1,2: expected the number of a stored layer for each store (ssl)"),
-        ({"from_layer": None}, "--from-layer is missing: expected the number of a stored layer for each store (ssl)"),
+        (
+            {"from_layer": (1, 2)},
+            "--from-layer 1,2: expected the number of a stored layer for each store (ssl: 0, 1, 2)",
+        ),
+        (
+            {"from_layer": None},
+            "--from-layer is missing: expected the number of a stored layer for each store (ssl: 0, 1, 2)",
+        ),
         ({"from_layer": 3}, "--from-layer 3: the model of ssl has 3 blocks; expected 0 to 2, or -1 (the last"),
         ({"from_layer": -4}, "--from-layer -4: the model of ssl has 3 blocks; expected 0 to 2, or -1"),
         ({"layers": "0"}, "--layers 0: no layer '0' among 1, 2, 3; expected all, local, last, or a list such as 0,4-8"),

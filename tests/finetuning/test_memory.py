@@ -8,7 +8,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from featcache.errors import ModelError
-from featcache.extractors.upper import TuningOptions, activation_memory, load_upper
+from featcache.extractors.upper import AdapterOptions, TuningOptions, activation_memory, load_upper
 from featcache.fitting import memory_plan
 from featcache.fitting.memory_plan import plan_copies
 from featcache.fitting.plan import plan_runs
@@ -78,7 +78,24 @@ def held_by(training):
     return sum(one.nbytes for one in tensors)
 
 
-@pytest.mark.parametrize("options", [{}, {"blocks_learning_rate": 0.0}])
+def test_weights_that_adapters_change_do_not_count_for_each_utterance(tiny_model):
+    """The attention of WavLM reads the sum of weights and adapters, which is computed once per batch."""
+    upper = load_upper(
+        str(tiny_model("wavlm")),
+        text=False,
+        from_layer=0,
+        expected_sha256=None,
+        options=TuningOptions(adapters=AdapterOptions(rank=2), layer_dropout=0.0),
+    )
+    plain = load_upper(str(tiny_model("wavlm")), text=False, from_layer=0, expected_sha256=None)
+    weights = 4 * sum(one.numel() for name, one in plain.named_parameters() if name.endswith("_proj.weight"))
+    estimate = activation_memory(upper)
+    assert weights <= estimate.per_batch < 2 * weights  # the share of the backward pass is added
+    assert estimate.of_batch(64, 8) - estimate.of_batch(32, 8) < 32 * activation_memory(plain).of_batch(1, 8)
+    assert LEAST < estimate.of_batch(BATCH, FRAMES) / measured_peak(upper, BATCH, FRAMES) < MOST
+
+
+@pytest.mark.parametrize("options", [{}, {"blocks_learning_rate": 0.0}, {"lora": 2}])
 def test_a_training_counts_its_blocks(place, monkeypatch, options):
     held, end_epoch = [], Training.end_epoch
 
@@ -87,14 +104,20 @@ def test_a_training_counts_its_blocks(place, monkeypatch, options):
         held.append(held_by(training))
 
     monkeypatch.setattr(Training, "end_epoch", measured)
-    place.finetune(name=f"counted-{len(options)}", max_epochs=1, **options)
+    place.finetune(name="-".join(["counted", *options]), max_epochs=1, **options)
     setup = setup_of(place, **options)
     of_step = memory_plan._training_bytes(setup, in_windows=False)
-    blocks = sum(one.nbytes for one in setup.blocks["ssl"].parameters())
+    frozen = options.get("blocks_learning_rate") == 0
+    blocks, trained = (
+        sum(one.nbytes for one in setup.blocks["ssl"].parameters() if keep(one))
+        for keep in (lambda _: True, lambda one: one.requires_grad and not frozen)
+    )
     whole = 4 * setup.stores[0].metadata["num_parameters"]
-    # The copy that replaces the best weights, and the activations or the model that is written, are added.
+    # The copy that replaces the best weights of what is trained, and the activations or the model that is written, are
+    # added.
     activations = setup.activations[0].of_batch(32, max(setup.features[0].num_frames(i) for i in setup.loaded_ids))
-    assert max(held) + blocks < of_step < max(held) + 2 * blocks + max(activations, blocks + whole)
+    head = sum(one.nbytes for one in setup.weights().values())
+    assert max(held) + trained < of_step <= max(held) + trained + head + max(activations, blocks + whole)
 
 
 def test_the_largest_batch_counts(place):

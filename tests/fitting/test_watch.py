@@ -105,6 +105,13 @@ def test_trainings_of_other_processes_are_shown(looks, tmp_path):
     assert [path.name for path in (tmp_path / "data" / "runs" / "toy").iterdir()] == ["mine"]
 
 
+def test_all_is_done_only_at_the_end(looks):
+    """After the last epoch, predictions and models are written."""
+    fit(**{**SHORT, "seeds": 1})
+    assert all(state.done < 1 for state in looks if " 0 of 4 trained" in state.detail)
+    assert looks[-1].done == 1
+
+
 def test_support_vector_machines_count_trainings(looks):
     sweep(heads=["svm", "dense"], layers=["last"], **{**SHORT, "seeds": 1})
     assert looks[0].title == "Training 8 heads (2 runs)"

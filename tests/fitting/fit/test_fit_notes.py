@@ -135,7 +135,7 @@ def test_what_is_tested_but_never_trained_is_told(make_cache, train, caplog):
 def test_a_training_that_diverges_is_told(make_cache, train, caplog):
     make_cache(manifest=in_parts(**ONE_SPEAKER_EACH))
     run = train(target="emotion", norm="none", learning_rate=1e30, max_epochs=10)
-    warning = results.DIVERGED.format(2, "1")
+    warning = results.DIVERGED.format(2, "1", "lower --learning-rate (1e+30)")
     assert warning in caplog.text
     assert warning.replace("'", "&#39;") in (run.path / "report.html").read_text(encoding="utf-8")
     history = pd.read_csv(run.path / "history.csv")
