@@ -111,8 +111,12 @@ def _places(path: Path) -> list[_Place]:
         return [_Place(file=path, part=_part_of(path, path.parent))]
     if (path / SPLITS_FILE).is_file():
         parts = read_json(path / SPLITS_FILE, dict, _HINT).get("splits")
-        if not isinstance(parts, list) or not all(isinstance(part, str) and _is_name(part) for part in parts):
-            raise ManifestError(f"{path / SPLITS_FILE}: expected the names of the splits; {_HINT}")
+        if (
+            not isinstance(parts, list)
+            or not all(isinstance(part, str) and _is_name(part) for part in parts)
+            or len(set(parts)) < len(parts)
+        ):
+            raise ManifestError(f"{path / SPLITS_FILE}: expected the names of the splits, each once; {_HINT}")
         return [_Place(file=file, part=part) for part in parts for file in _arrow_files(path / part)]
     if (path / STATE_FILE).is_file():
         return [_Place(file=file, part="") for file in _arrow_files(path)]
@@ -127,8 +131,10 @@ def _arrow_files(folder: Path) -> list[Path]:
     files = state.get("_data_files")
     found = [file.get("filename") for file in files if isinstance(file, dict)] if isinstance(files, list) else []
     names = [name for name in found if isinstance(name, str) and _is_name(name) and name.endswith(ARROW)]
-    if not names or len(names) < len(found):
-        raise ManifestError(f"{folder / STATE_FILE}: expected the names of Arrow files in this folder; {_HINT}")
+    if not names or len(set(names)) < len(found):
+        raise ManifestError(
+            f"{folder / STATE_FILE}: expected the names of Arrow files in this folder, each once; {_HINT}"
+        )
     return [folder / name for name in names]
 
 
