@@ -199,7 +199,11 @@ def _rows(shard: AudioShard, values: Iterable[Mapping[str, Any]]) -> Iterator[Ro
 
 def _class_names(feature: Any) -> list[str] | None:
     names = feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
-    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
+    return (
+        [as_text(name) for name in names]
+        if isinstance(names, list) and all(isinstance(name, str) for name in names)
+        else None
+    )
 
 
 def _text(value: Any, classes: list[str] | None) -> str:

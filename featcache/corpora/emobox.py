@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from featcache.corpora.base import files_in
-from featcache.corpora.jsonl import read_rows
+from featcache.corpora.jsonl import as_text, read_rows
 from featcache.errors import CorpusError, ManifestError
 from featcache.files.regular import resolved
 from featcache.files.spreadsheets import Row, first_line, read_text
@@ -99,7 +99,7 @@ def _label_map(folder: Path) -> Mapping[str, str] | None:
                 names = None
             if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
                 raise ManifestError(f"{place / LABEL_MAP}: expected a JSON object of names; fetch it again")
-            return names
+            return {name: as_text(emotion) for name, emotion in names.items()}
     return None
 
 

@@ -66,7 +66,7 @@ def describe_fault(fault: Any) -> str:
     if kind == "missing":
         return f"{name} is missing"
     if kind == "value_error":
-        return f"{name}: {context['error']}"
+        return ": ".join(filter(None, (name, str(context["error"]))))  # A fault of everything has no name.
     kinds: dict[type, str] = {dict: "an object", list: "a list"}
     found = f", got {kinds.get(type(fault['input'])) or format(repr(fault['input']), '.80')}"
     if kind == "literal_error":

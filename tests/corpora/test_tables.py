@@ -26,6 +26,16 @@ def lines(*rows):
 # Hugging Face
 
 
+def test_half_of_a_character_in_json_can_be_written_to_a_manifest(write):
+    folder = write(
+        {"metadata.jsonl": r'{"file_name": "a.wav", "emotion": "x\ud800", "transcript": "\udfff \ud83d\ude00"}'}
+    )
+    manifest = read_corpus(write({"metadata.jsonl": text})).manifest
+    assert manifest[0].labels == {"emotion": "x\ufffd"}
+    assert manifest[0].transcript == "\ufffd \U0001f600"
+    assert "x\ufffd".encode() in manifest.content()
+
+
 def test_huggingface_csv_and_jsonl_say_the_same(write, tmp_path):
     write({"a/metadata.csv": "file_name,speaker,emotion,transcription\nx/1.wav,ann,anger,Hi.\n"})
     row = {"file_name": "x/1.wav", "speaker": "ann", "emotion": "anger", "transcription": "Hi."}
