@@ -27,10 +27,8 @@ def lines(*rows):
 
 
 def test_half_of_a_character_in_json_can_be_written_to_a_manifest(write):
-    folder = write(
-        {"metadata.jsonl": r'{"file_name": "a.wav", "emotion": "x\ud800", "transcript": "\udfff \ud83d\ude00"}'}
-    )
-    manifest = read_corpus(write({"metadata.jsonl": text})).manifest
+    row = r'{"file_name": "a.wav", "emotion": "x\ud800", "transcript": "\udfff \ud83d\ude00"}'
+    manifest = read_corpus(write({"metadata.jsonl": row})).manifest
     assert manifest[0].labels == {"emotion": "x\ufffd"}
     assert manifest[0].transcript == "\ufffd \U0001f600"
     assert "x\ufffd".encode() in manifest.content()
