@@ -180,6 +180,7 @@ def test_emotions_that_the_label_map_leaves_out_have_no_label(write, tmp_path):
     ("changes", "error", "message"),
     [
         ({"data/toy/toy.jsonl": lines(emobox_row(9))}, CorpusError, "'downloads/toy/9.wav' exists neither there nor"),
+        ({"data/toy/toy.jsonl": lines(emobox_row(0, wav="x" * 5000))}, CorpusError, "xx exists neither there nor"),
         ({"data/toy/toy.jsonl": lines(emobox_row(0, wav="/etc/x"))}, ManifestError, "must stay inside the corpus"),
         ({"data/toy/toy.jsonl": lines(emobox_row("a/../../../0"))}, ManifestError, "must stay inside the corpus"),
         (
@@ -215,6 +216,12 @@ def emobox_of(dataset, names, folds):
 
 
 EMODB_NAMES = ["03a01Fa.wav", "03a02Wb.wav", "08a01Fa.wav", "08b02Nc.wav", "odd.wav"]
+
+
+def test_emobox_audio_may_be_missing_in_part(write, tmp_path):
+    write(emobox(1))
+    (tmp_path / "downloads" / "toy" / "0.wav").unlink()
+    assert read_corpus(tmp_path / "data" / "toy").root == tmp_path
 
 
 def test_emobox_speakers_are_those_of_the_known_corpus(write, tmp_path, caplog):
