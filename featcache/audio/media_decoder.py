@@ -227,8 +227,10 @@ def _stated_seconds(container: Any, audio: Any) -> float | None:
     """Return the duration of the audio that the header states; None if it is unknown or may be that of a video."""
     if audio.duration is not None and audio.time_base is not None:
         return float(audio.duration * audio.time_base)
-    alone = len(container.streams) == 1
-    return float(container.duration / 1e6) if alone and container.duration is not None else None
+    if len(container.streams) > 1 or container.duration is None:
+        return None
+    # Matroska states the time of the end, and a part of a longer recording may begin with its time in it.
+    return float((container.duration - max(container.start_time or 0, 0)) / 1e6)
 
 
 def _samples(frame: Any) -> npt.NDArray[np.float32]:

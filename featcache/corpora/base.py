@@ -332,7 +332,7 @@ def label_file(folder: Path, *names: str) -> Path | None:
     """
     for name in names:
         for place in (folder / name, *visible(folder.glob(f"*/{name}"), folder), resolved(folder).parent / name):
-            if place.is_file():
+            if os.path.isfile(place):  # False for names that no file can have
                 return place
     return None
 

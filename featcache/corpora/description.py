@@ -19,6 +19,8 @@ ANY_FOLDER = "(?as)(?:.*/)?"
 """Expression before that of a file name, which may be in any folder; with the flags ASCII and DOTALL."""
 NAME, PATH, KEY, VALUE = "name", "path", "key", "value"
 """Fields that need no group: file name and path without suffix; and key and value of a JSON object."""
+MOST_BYTES_OF_NAME = 255
+"""No file system has longer names."""
 _FIELD = re.compile(r"\{([^{}]*)\}")
 
 
@@ -33,7 +35,8 @@ def _inner(path: str) -> str:
         not path
         or path.startswith("/")
         or any(part in ("", ".", "..") for part in parts)
-        or re.search(r"[\\*?[\0]", path)
+        or any(len(part.encode()) > MOST_BYTES_OF_NAME for part in parts)
+        or re.search(r"[\\*?[:\0]", path)
     ):
         raise ValueError(f"expected a file inside the corpus folder, such as Labels/labels.csv, found {path!r:.80}")
     return path

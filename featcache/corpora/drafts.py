@@ -5,15 +5,19 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path, PurePosixPath
 
 from featcache.corpora.base import audio_files, found
 from featcache.corpora.common_labels import NAMES, common_label
+from featcache.corpora.expressions import MOST_CHARACTERS, MOST_REPEATS
 from featcache.errors import CorpusError
 
 MOST_FOLDERS = 2
 """Number of folders above the file whose names are looked at."""
 MOST_CLASSES = 20
+MOST_OF_ALL = 0.9
+"""Share of the files that folders must describe, in comparison with names without folders."""
 TO_DO = "unknown; complete this line"
 _TOKEN = re.compile(r"\d+|[^\W\d_]+|.", re.DOTALL)
 EMOTION, SPEAKER, NUMBER = "emotion", "speaker", "number"
@@ -64,14 +68,14 @@ def draft_description(folder: Path, name: str) -> Draft:
     Raises:
         CorpusError: the folder does not exist, contains no audio, or its names have nothing in common.
     """
-    paths = [path for path in audio_files(folder) if path.isprintable()]
+    everything = audio_files(folder)
+    paths = [path for path in everything if path.isprintable()]
     if not paths:
-        raise CorpusError(f"{folder}: no audio files; give the folder of the corpus")
-    depth = 1 + min(MOST_FOLDERS, *(path.count("/") for path in paths))
-    tails = ["/".join(PurePosixPath(path).with_suffix("").parts[-depth:]) for path in paths]
+        strange = f"{found(everything)}, whose names contain control characters; rename them"
+        raise CorpusError(f"{folder}: {strange if everything else 'no audio files; give the folder of the corpus'}")
+    tails = _tails(paths)
     tokens = [_TOKEN.findall(tail) for tail in tails]
-    forms = Counter(_form(one) for one in tokens)
-    form, count = forms.most_common(1)[0]
+    form, count = _most_common(tails)
     alike = [one for one in tokens if _form(one) == form]
     columns = list(zip(*alike, strict=True))
     # A part that is the same as an earlier one, such as the folder of the speaker, is no part of its own.
@@ -81,31 +85,51 @@ def draft_description(folder: Path, name: str) -> Draft:
         raise CorpusError(f"{folder}: {found(paths)}, whose names have no common form; write a manifest.csv instead")
     parts = _parts([columns[place] for place in varying])
     groups = dict(zip(varying, parts, strict=True))
+    exact = prod(max(map(len, columns[place])) for place in varying) <= MOST_REPEATS
     expression = "".join(
-        f"(?P<{groups[place].name}>{_kind(values)})"
+        f"(?P<{groups[place].name}>{_kind(values, exact=exact)})"
         if place in groups
         else f"(?P={groups[first[values]].name})"
         if first[values] in groups
         else re.escape(values[0])
         for place, values in enumerate(columns)
     )
+    if len(expression) > MOST_CHARACTERS:
+        raise CorpusError(f"{folder}: {found(paths)}, whose names have too many parts; write a manifest.csv instead")
     names = Counter(tail.rpartition("/")[2] for tail, one in zip(tails, tokens, strict=True) if _form(one) == form)
     example = next(path for path, one in zip(paths, tokens, strict=True) if _form(one) == form)
     unique = max(names.values()) == 1
     text = _text(name, expression, example, parts, unique)
-    return Draft(text=text, parts=tuple(parts), num_files=len(paths), num_named=count)
+    return Draft(text=text, parts=tuple(parts), num_files=len(everything), num_named=count)
+
+
+def _tails(paths: Sequence[str]) -> list[str]:
+    """Return the last parts of the paths without suffix, with folders if most files are in such folders."""
+    parts = [PurePosixPath(path).with_suffix("").parts for path in paths]
+    depths = [["/".join(one[-1 - depth :]) for one in parts] for depth in range(MOST_FOLDERS + 1)]
+    counts = [_most_common(tails)[1] for tails in depths]
+    best = max(depth for depth, count in enumerate(counts) if count >= MOST_OF_ALL * max(counts))
+    return depths[best]
+
+
+def _most_common(tails: Sequence[str]) -> tuple[str, int]:
+    """Return the most common form of names, and their number."""
+    return Counter(_form(_TOKEN.findall(tail)) for tail in tails).most_common(1)[0]
 
 
 def _form(tokens: Sequence[str]) -> str:
-    return "".join("0" if one.isdigit() else "a" if one.isalpha() else one for one in tokens)
+    return "".join("0" if one.isdecimal() else "a" if one.isalpha() else one for one in tokens)
 
 
-def _kind(values: Sequence[str]) -> str:
-    """Return an expression for the values of a part."""
-    if all(value.isdigit() for value in values):
-        widths = {len(value) for value in values}
-        return rf"\d{{{widths.pop()}}}" if len(widths) == 1 else r"\d+"
-    return r"[^\W\d_]+" if not all(value.isascii() for value in values) else "[A-Za-z]+"
+def _kind(values: Sequence[str], *, exact: bool) -> str:
+    """Return an expression for the values of a part; ``exact`` states their number of digits."""
+    letters = not all(value.isdecimal() for value in values)
+    if not all(value.isascii() for value in values):
+        return rf"[{'A-Za-z' if letters else '0-9'}\x80-\U0010ffff]+"  # In descriptions, \w and \d are ASCII.
+    if letters:
+        return "[A-Za-z]+"
+    widths = {len(value) for value in values}
+    return rf"\d{{{widths.pop()}}}" if len(widths) == 1 and exact else r"\d+"
 
 
 def _parts(columns: Sequence[Sequence[str]]) -> list[NamePart]:

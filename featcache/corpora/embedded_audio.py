@@ -114,8 +114,12 @@ def _places(path: Path) -> list[_Place]:
         return [_Place(file=path, part=_part_of(path, path.parent))]
     if (path / SPLITS_FILE).is_file():
         parts = read_json(path / SPLITS_FILE, dict, _HINT).get("splits")
-        if not isinstance(parts, list) or not all(isinstance(part, str) and _is_name(part) for part in parts):
-            raise ManifestError(f"{path / SPLITS_FILE}: expected the names of the splits; {_HINT}")
+        if (
+            not isinstance(parts, list)
+            or not all(isinstance(part, str) and _is_name(part) for part in parts)
+            or len(set(parts)) < len(parts)
+        ):
+            raise ManifestError(f"{path / SPLITS_FILE}: expected the names of the splits, each once; {_HINT}")
         return [_Place(file=file, part=part) for part in parts for file in _arrow_files(path / part)]
     if (path / STATE_FILE).is_file():
         return [_Place(file=file, part="") for file in _arrow_files(path)]
@@ -130,8 +134,10 @@ def _arrow_files(folder: Path) -> list[Path]:
     files = state.get("_data_files")
     found = [file.get("filename") for file in files if isinstance(file, dict)] if isinstance(files, list) else []
     names = [name for name in found if isinstance(name, str) and _is_name(name) and name.endswith(ARROW)]
-    if not names or len(names) < len(found):
-        raise ManifestError(f"{folder / STATE_FILE}: expected the names of Arrow files in this folder; {_HINT}")
+    if not names or len(set(names)) < len(found):
+        raise ManifestError(
+            f"{folder / STATE_FILE}: expected the names of Arrow files in this folder, each once; {_HINT}"
+        )
     return [folder / name for name in names]
 
 
@@ -201,7 +207,9 @@ def _class_names(feature: Any) -> list[str] | None:
     of = feature[0] if isinstance(feature, list) and feature else feature
     of = of.get("feature", of) if isinstance(of, dict) else of
     names = of.get("names") if isinstance(of, dict) and of.get("_type") == "ClassLabel" else None
-    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return None
+    return [as_text(name) for name in names]
 
 
 def _text(value: Any, classes: list[str] | None) -> str:

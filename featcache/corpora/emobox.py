@@ -8,12 +8,13 @@ Source: Ma et al. 2024, https://github.com/emo-box/EmoBox.
 """
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from featcache.corpora.base import files_in
-from featcache.corpora.jsonl import read_rows
+from featcache.corpora.jsonl import as_text, read_rows
 from featcache.errors import CorpusError, ManifestError
 from featcache.files.regular import resolved
 from featcache.files.spreadsheets import Row, first_line, read_text
@@ -47,7 +48,7 @@ def read(path: Path) -> tuple[Path, Manifest]:
         The folder to which paths are relative, and the utterances.
 
     Raises:
-        CorpusError: the audio of the first utterance is missing.
+        CorpusError: the audio of all utterances is missing.
         ManifestError: a file cannot be read, or rows are faulty.
     """
     folder = path.parent if path.is_file() else path
@@ -60,7 +61,7 @@ def read(path: Path) -> tuple[Path, Manifest]:
         folds = _folds(folder) if path.is_dir() else {}
         rows = [(place, _row(row, names) | folds.get(row.get("key", ""), {})) for place, row in read_rows(main)]
     manifest = Manifest.from_rows(rows, main or folder)
-    return _root(folder, manifest[0].path), manifest
+    return _root(folder, manifest), manifest
 
 
 def _main_table(folder: Path) -> Path | None:
@@ -99,7 +100,7 @@ def _label_map(folder: Path) -> Mapping[str, str] | None:
                 names = None
             if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
                 raise ManifestError(f"{place / LABEL_MAP}: expected a JSON object of names; fetch it again")
-            return names
+            return {name: as_text(emotion) for name, emotion in names.items()}
     return None
 
 
@@ -110,11 +111,12 @@ def _row(row: Row, names: Mapping[str, str] | None) -> Row:
     return kept | labels
 
 
-def _root(folder: Path, path: str) -> Path:
+def _root(folder: Path, manifest: Manifest) -> Path:
     places = [folder, *resolved(folder).parents][:MOST_FOLDERS_UP]
-    root = next((place for place in places if (place / path).is_file()), None)
+    root = next((place for u in manifest for place in places if os.path.isfile(place / u.path)), None)
     if root is None:
         raise CorpusError(
-            f"{folder}: {path!r} exists neither there nor in a folder above; put the audio at the path in EmoBox's file"
+            f"{folder}: {manifest[0].path!r:.300} exists neither there nor in a folder above; "
+            "put the audio at the path in EmoBox's file"
         )
     return root

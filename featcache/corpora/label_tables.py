@@ -1,7 +1,10 @@
 """File of labels that a description names → rows of fields."""
 
+import csv
+import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from featcache.corpora.base import AUDIO_SUFFIXES, MEDIA_SUFFIXES, label_file
@@ -90,11 +93,19 @@ def _require(path: Path, table: LabelTable, columns: Sequence[str]) -> None:
 
 def _without_header(path: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield the cells of a table without a header, whose columns are separated by spaces or a usual separator."""
-    lines = [line for line in read_text(path, lenient=True).splitlines() if line.strip()]
+    lines = [line for line in io.StringIO(read_text(path, lenient=True), newline=None) if line.strip()]
     separator = max(SEPARATORS, key=lines[0].count) if lines else ","
     blank = bool(lines) and separator not in lines[0]
     for number, line in enumerate(lines, start=1):
-        yield f"row {number}", line.split() if blank else line.split(separator)
+        yield f"row {number}", line.split() if blank else _cells(line, separator)
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    """Return the cells of a line; a single quotation mark is part of the text."""
+    if line.count('"') % 2 == 0:
+        with suppress(csv.Error):
+            return next(csv.reader([line], delimiter=separator))
+    return line.split(separator)
 
 
 def _of_json(path: Path) -> Iterator[tuple[str, Row]]:
@@ -112,4 +123,4 @@ def _of_json(path: Path) -> Iterator[tuple[str, Row]]:
     if not rows or not all(isinstance(row, dict) for row in rows):
         raise CorpusError(f"{path}: expected a list of objects, or an object of objects; fetch the file again")
     for number, row in enumerate(rows, start=1):
-        yield f"entry {number}", {str(name): as_text(value) for name, value in row.items()}
+        yield f"entry {number}", {as_text(name): as_text(value) for name, value in row.items()}

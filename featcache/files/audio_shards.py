@@ -25,6 +25,10 @@ _INSIDE = re.compile(r"(.+\.(?:parquet|arrow))/(\d{1,12})", re.DOTALL | re.IGNOR
 _LARGEST_GROUP, _KEPT_BYTES = 1 << 32, 1 << 26
 # Number of shards that stay open.
 _MOST_OPEN = 4
+# A few bytes can state any number of rows without values. A row of speech needs far more bytes than one.
+_FREE_ROWS = 1 << 16
+# Rows that are decoded at a time; a text that a file contains once may be the value of all of them.
+_ROWS_AT_ONCE = 1024
 _BYTES, _PATH = "bytes", "path"
 
 _open: "OrderedDict[tuple[str, int, int, int, int, int], AudioShard]" = OrderedDict()
@@ -93,6 +97,8 @@ class AudioShard:
             self._rows = rows
             self._first = np.concatenate([[0], np.cumsum(rows.group_sizes)])
             self.num_rows = int(self._first[-1])
+            if self.num_rows > max(_FREE_ROWS, num_bytes := path.stat().st_size):
+                raise ShardError(f"states {self.num_rows} rows in {num_bytes} bytes; fetch it again")
             self.features = _features(rows.schema)
             self.audio_column = _audio_column(rows.schema, self.features)
             self._texts = [field.name for field in rows.schema if _is_text(field.type, self.features.get(field.name))]
@@ -110,12 +116,18 @@ class AudioShard:
         names = self._texts
         of_paths = [f"{self.audio_column}.{_PATH}"] if self.audio_column else []
         with _errors():
+            too_large = ShardError(f"its columns {', '.join(names)} have more than {most_bytes} bytes")
             if self._rows.size_of(names + of_paths) > most_bytes:
-                raise ShardError(f"its columns {', '.join(names)} have more than {most_bytes} bytes")
+                raise too_large
+            num_bytes = 0
             for batch in self._rows.batches(names + of_paths):
-                values = {name: batch.column(name).to_pylist() for name in names}
-                values[_PATH] = _child(batch, self.audio_column, _PATH)
-                yield from (dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True))
+                columns = {name: batch.column(name) for name in names}
+                columns[_PATH] = _child(batch, self.audio_column, _PATH)
+                num_bytes += sum(column.nbytes for column in columns.values())
+                if num_bytes > most_bytes:  # Repeated values, which a file contains only once, are now written out.
+                    raise too_large
+                values = [column.to_pylist() for column in columns.values()]
+                yield from (dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True))
 
     def audio(self, row: int) -> bytes:
         """Return the bytes of the audio file in a row.
@@ -163,7 +175,7 @@ class _ParquetRows:
 
     def batches(self, columns: list[str]) -> Iterator[Any]:
         """Yield the rows with some columns."""
-        yield from self._file.iter_batches(columns=columns, use_threads=False)
+        yield from self._file.iter_batches(_ROWS_AT_ONCE, columns=columns, use_threads=False)
 
     def audio_of_group(self, group: int, column: str) -> Any:
         """Return the audio of a row group, an array of bytes."""
@@ -245,7 +257,7 @@ def _audio_column(schema: Any, features: Mapping[str, Any]) -> str | None:
     import pyarrow.types as kinds
 
     structs = [field for field in schema if kinds.is_struct(field.type)]
-    embedded = [field.name for field in structs if field.type.get_field_index(_BYTES) >= 0]
+    embedded = [field.name for field in structs if _has_bytes(field.type)]
     declared = {name for name, one in features.items() if isinstance(one, dict) and one.get("_type") == "Audio"}
     names = [name for name in embedded if name in declared] or [name for name in embedded if not features]
     if len(names) > 1 and "audio" in names:
@@ -255,6 +267,15 @@ def _audio_column(schema: Any, features: Mapping[str, Any]) -> str | None:
     return names[0] if names else None
 
 
+def _has_bytes(struct: Any) -> bool:
+    """Return whether a struct has a part of bytes; numbers and texts of the same name are no audio."""
+    import pyarrow.types as kinds
+
+    place = struct.get_field_index(_BYTES)
+    of_bytes = (kinds.is_binary, kinds.is_large_binary, kinds.is_binary_view, kinds.is_fixed_size_binary)
+    return place >= 0 and any(is_kind(struct.field(place).type) for is_kind in of_bytes)
+
+
 def _part(column: Any, name: str) -> Any:
     """Return a part of a struct column, in which missing structs have no value."""
     from pyarrow import compute
@@ -262,12 +283,13 @@ def _part(column: Any, name: str) -> Any:
     return compute.struct_field(column, name)
 
 
-def _child(batch: Any, column: str | None, name: str) -> list[Any]:
+def _child(batch: Any, column: str | None, name: str) -> Any:
+    import pyarrow as pa
+
     field = batch.column(column) if column in batch.schema.names else None
     if field is None or field.type.get_field_index(name) < 0:
-        return [None] * batch.num_rows
-    values: list[Any] = _part(field, name).to_pylist()
-    return values
+        return pa.nulls(batch.num_rows)
+    return _part(field, name)
 
 
 class _errors:  # noqa: N801, used as a function

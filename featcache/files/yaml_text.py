@@ -34,8 +34,8 @@ def compose(text: str, loader: type[yaml.BaseLoader] | type[yaml.SafeLoader] = y
         Node of the whole text; None for an empty text.
 
     Raises:
-        YamlError: the text is not YAML, has too many values or levels, gives a key twice, or has an alias that refers
-            to a value around it.
+        YamlError: the text is not YAML, has too many values or levels, gives a key twice, has an alias that refers
+            to a value around it, or an escape that is no character.
     """
     try:
         node = yaml.compose(text, Loader=loader)
@@ -87,6 +87,8 @@ def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
         return number
     known[id(node)] = None
     number = 1
+    if isinstance(node, yaml.ScalarNode) and not _is_text(node.value):
+        raise YamlError("an escape stands for half of a character; remove it", node.start_mark.line + 1)
     if isinstance(node, yaml.SequenceNode):
         number += sum(_count(item, known) for item in node.value)
     elif isinstance(node, yaml.MappingNode):
@@ -99,6 +101,15 @@ def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
         )
     known[id(node)] = number
     return number
+
+
+def _is_text(value: str) -> bool:
+    """Return whether a text can be written to a file; an escape for half of a character cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_keys(node: yaml.MappingNode) -> None:

@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 
+import av
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -147,6 +148,20 @@ def test_a_length_that_the_header_states_is_never_believed(tmp_path, spoken):
     for milliseconds in (1.0, -1e12, float("nan"), float("inf"), 1e308):
         (tmp_path / "short.mkv").write_bytes(content[:at] + struct.pack(">d", milliseconds) + content[at + 8 :])
         assert audio.probe(tmp_path, utterance("short.mkv")) == (RATE, RATE)
+
+
+def test_times_that_do_not_begin_at_zero_are_no_missing_audio(tmp_path, spoken):
+    write_media(tmp_path / "a.mka", spoken, RATE, "flac", form="matroska")
+    with av.open(str(tmp_path / "a.mka")) as whole, av.open(str(tmp_path / "b.mka"), "w", format="matroska") as later:
+        (stream,) = whole.streams
+        copied = later.add_stream_from_template(stream)
+        for packet in whole.demux(stream):
+            if packet.size:
+                packet.pts += round(60 / packet.time_base)
+                packet.dts, packet.stream = packet.pts, copied
+                later.mux(packet)
+    first, second = (audio.read(tmp_path, Utterance(utterance_id="u", path=name)) for name in ("a.mka", "b.mka"))
+    np.testing.assert_array_equal(first.channels, second.channels)
 
 
 def test_few_bytes_that_decode_to_hours_are_refused(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 import soundfile
@@ -110,6 +111,11 @@ def test_unknown_codes_are_listed(describing, audio, write):
             "spk1_H_01 2.5 Hello.\nspk2_S_02 3 Bye.\nspk9_S_02 3 .\n",
             {"file": "1", "arousal": "2", "said": "3"},
         ),
+        (
+            "labels.txt",
+            'spk1_H_01\t2.5\t"Hello."\r\nspk2_S_02\t"3"\tBye.\nspk9_S_02\t"3"\t"\n',
+            {"file": "1", "arousal": "2", "said": "3"},
+        ),
     ],
 )
 def test_tables_of_every_kind(describing, audio, write, name, text, columns):
@@ -175,6 +181,9 @@ def test_rows_that_are_parts_of_a_file(describing, audio, write):
         ({"tables": [TABLE | {"file": "../labels.csv"}]}, "expected a file inside the corpus folder, such as"),
         ({"tables": [TABLE | {"file": "/etc/passwd"}]}, "expected a file inside the corpus folder"),
         ({"tables": [TABLE | {"file": "a\\..\\labels.csv"}]}, "expected a file inside the corpus folder"),
+        ({"tables": [TABLE | {"file": "C:/x.csv"}]}, "expected a file inside the corpus folder"),
+        ({"tables": [TABLE | {"file": "x" * 300}]}, "expected a file inside the corpus folder"),
+        ({"speaker": "{voice}"}, "line 1: speaker: no field 'voice'"),
         ({"tables": [TABLE | {"file": "**/x.csv"}]}, "expected a file inside the corpus folder"),
         ({"tables": [TABLE | {"key": "{code}"}]}, "key: no field 'code'; available: arousal, file, said"),
         ({"tables": [TABLE | {"columns": {"code": "A"}, "key": "{code}"}]}, "the field 'code' is defined twice"),
@@ -194,7 +203,7 @@ def test_faults_are_one_line_with_its_place(describing, changes, message):
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "name: [", "a: &a [*a]", "[" * 5000, "name: a\nname: b", "\0", "just text"),
+        *("", "name: [", "a: &a [*a]", "[" * 5000, "name: a\nname: b", "\0", "just text", r'name: "\ud800"'),
         "x: !!python/object/apply:os.system ['true']",
     ],
 )
@@ -207,8 +216,27 @@ def test_files_that_are_no_description(describing, text):
 def test_an_expression_that_never_ends_is_interrupted(describing, audio, write, monkeypatch):
     monkeypatch.setattr("featcache.corpora.described.MOST_SECONDS", 0.05)
     write([f"{'ab' * 60}.wav"], audio)
-    with pytest.raises(CorpusError, match=r"took more than 0.05 s for the name 'abab.*simplify its regular expression"):
+    with pytest.raises(CorpusError, match=r"more than 0.05 s for names like 'abab.*simplify its regular expression"):
         read(describing, audio, MINE | {"file": r"(?P<speaker>(?:[a-z]|ab)+)(?P<code>.)(?P<number>\d)"})
+
+
+def test_the_time_limit_is_for_all_slow_names_together(describing, monkeypatch):
+    clock, limits = [0.0], []
+    monkeypatch.setattr("featcache.corpora.described.time.monotonic", lambda: clock[0])
+
+    class Slow:  # It needs 0.5 s for each name.
+        def fullmatch(self, stem, timeout):
+            limits.append(timeout)
+            clock[0] += min(timeout, 0.5)
+            if timeout < 0.5:
+                raise TimeoutError
+
+    corpus = replace(describe(describing(MINE)), pattern=Slow())
+    for _ in range(4):
+        assert corpus.match("a.wav") is None
+    with pytest.raises(CorpusError, match=r"took more than 2 s for names like 'a\.wav'"):
+        corpus.match("a.wav")
+    assert limits[1::2] == [2.0, 1.5, 1.0, 0.5, 0.001]
 
 
 @pytest.mark.parametrize(
@@ -217,6 +245,7 @@ def test_an_expression_that_never_ends_is_interrupted(describing, audio, write, 
         ("File,A\nspk1_H_01,2\n", r"expected the columns A, T, File, but 'T' are missing \(found 'File', 'A'\)"),
         ("File,A,T\nspk1_H_01,2,x\nspk1_H_01,3,x\n", "row 3 contradicts an earlier row of 'spk1_H_01'"),
         ("File,A,T\nspk1_H_01,9,x\n", "'spk1_H_01' has arousal '9', expected a number from 1 to 5"),
+        ("File,A,T\nspk1_H_01,\ufffd,x\n", "'spk1_H_01.wav' has arousal '.', which is not UTF-8"),
         ("File,A,T\nspk7_H_01,2,x\n", "the label files of My corpus contain none of the 2 utterances found"),
     ],
 )

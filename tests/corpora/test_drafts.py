@@ -40,7 +40,18 @@ def test_other_names_are_counted_and_codes_are_kept(write):
 
 @pytest.mark.parametrize(
     "files",
-    [["a\nb\\n.wav", "a'\"c.wav", 'x"{y}.wav'], ["#%&.wav", "#%!.wav"], ["(a+)+$1.wav", "(a+)+$2.wav"], ["1.wav"]],
+    [
+        ["s1_Ärger_1.wav", "s2_Freude_2.wav", "s1_Freude_3.wav", "s2_Ärger_4.wav"],
+        ["s1_怒_1.wav", "s2_喜_2.wav"],
+        ["s٠_1.wav", "s٢_2.wav"],
+        ["s²_1.wav", "s²_2.wav", "s³_2.wav"],
+        [f"{'_'.join([f'{10**8 + n}'] * 3 + [f'{10**8 + k * n}' for k in range(2, 6)])}.wav" for n in (1, 2)],
+        ["_".join(f"{(7 * n + 3 * k) % 10}" for k in range(120)) + ".wav" for n in range(9)],
+        ["a\nb\\n.wav", "a'\"c.wav", 'x"{y}.wav'],
+        ["#%&.wav", "#%!.wav"],
+        ["(a+)+$1.wav", "(a+)+$2.wav"],
+        ["1.wav"],
+    ],
 )
 def test_hostile_names_are_described_or_refused(write, files):
     folder = write(files)
@@ -51,6 +62,13 @@ def test_hostile_names_are_described_or_refused(write, files):
         return
     corpus = described(parse_description(yaml.safe_load(draft.text), "draft"))
     assert len(read_corpus(folder, corpus).manifest) == draft.num_named
+
+
+def test_a_file_beside_the_folders_does_not_hide_them(write):
+    folder = write([*names("{s}/{e}/{n}"), "read me.wav"])
+    draft = draft_description(folder, "mine")
+    assert [part.meaning for part in draft.parts] == ["speaker", "emotion", "number"]
+    assert (draft.num_files, draft.num_named) == (28, 27)
 
 
 def test_the_command_writes_a_draft_that_makes_the_corpus_known(write, tmp_path, capsys):
@@ -80,3 +98,5 @@ def test_folders_without_common_names_are_refused(write, tmp_path):
         draft_description(tmp_path, "mine")
     with pytest.raises(CorpusError, match=r"names have no common form; write a manifest.csv instead"):
         draft_description(write(["a.wav"]), "mine")
+    with pytest.raises(CorpusError, match="whose names contain control characters; rename them"):
+        draft_description(write(["a\n1.wav", "a\n2.wav"], tmp_path / "strange"), "mine")

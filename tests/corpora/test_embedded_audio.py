@@ -172,7 +172,24 @@ def write_state(folder, **changes):
     (folder / "state.json").write_text(json.dumps(state | changes))
 
 
+def write_nulls(file, num_rows):
+    """Write rows without any values, which need almost no bytes."""
+    nothing = pa.StructArray.from_arrays([pa.nulls(num_rows, kind.type) for kind in EMBEDDED], fields=list(EMBEDDED))
+    pq.write_table(pa.table({"audio": nothing}), file)
+
+
 HOSTILE = {
+    "states 200000 rows in .* bytes": lambda folder: write_nulls(folder / "x.parquet", 200_000),
+    "expected one with 'bytes'": lambda folder: pq.write_table(
+        pa.table({"audio": [{"bytes": 10**12, "path": "a.wav"}]}), folder / "x.parquet"
+    ),
+    "splits, each once": lambda folder: (
+        (folder / "x").mkdir(),
+        (folder / "x" / "dataset_dict.json").write_text('{"splits": ["train", "train"]}'),
+    ),
+    "in this folder, each once": lambda folder: write_state(
+        folder / "x", _data_files=[{"filename": "data-00000-of-00001.arrow"}] * 2
+    ),
     "cut off": lambda folder: (folder / "train-00000-of-00001.parquet").write_bytes(b"PAR1" + bytes(90) + b"PAR1"),
     "expected the names of Arrow files in this folder": lambda folder: write_state(
         folder / "x", _data_files=[{"filename": "../../secret.arrow"}]
@@ -203,6 +220,14 @@ def test_hostile_and_faulty_data_sets(tmp_path, message):
     with pytest.raises(FeatcacheError, match=message) as error:
         read_corpus(path)
     assert "\n" not in str(error.value)
+
+
+def test_texts_that_a_file_contains_once_count_in_every_row(tmp_path):
+    rows = [row(0, speaker="x" * 1000) for _ in range(3000)]
+    pq.write_table(table(rows), tmp_path / "x.parquet")
+    assert (tmp_path / "x.parquet").stat().st_size < 2**16
+    with pytest.raises(audio_shards.ShardError, match="its columns emotion, speaker have more than 1048576 bytes"):
+        list(audio_shards.open_shard(tmp_path / "x.parquet").texts(2**20))
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "arrow"])

@@ -26,6 +26,14 @@ def lines(*rows):
 # Hugging Face
 
 
+def test_half_of_a_character_in_json_can_be_written_to_a_manifest(write):
+    row = r'{"file_name": "a.wav", "emotion": "x\ud800", "transcript": "\udfff \ud83d\ude00"}'
+    manifest = read_corpus(write({"metadata.jsonl": row})).manifest
+    assert manifest[0].labels == {"emotion": "x\ufffd"}
+    assert manifest[0].transcript == "\ufffd \U0001f600"
+    assert "x\ufffd".encode() in manifest.content()
+
+
 def test_huggingface_csv_and_jsonl_say_the_same(write, tmp_path):
     write({"a/metadata.csv": "file_name,speaker,emotion,transcription\nx/1.wav,ann,anger,Hi.\n"})
     row = {"file_name": "x/1.wav", "speaker": "ann", "emotion": "anger", "transcription": "Hi."}
@@ -172,6 +180,7 @@ def test_emotions_that_the_label_map_leaves_out_have_no_label(write, tmp_path):
     ("changes", "error", "message"),
     [
         ({"data/toy/toy.jsonl": lines(emobox_row(9))}, CorpusError, "'downloads/toy/9.wav' exists neither there nor"),
+        ({"data/toy/toy.jsonl": lines(emobox_row(0, wav="x" * 5000))}, CorpusError, "xx exists neither there nor"),
         ({"data/toy/toy.jsonl": lines(emobox_row(0, wav="/etc/x"))}, ManifestError, "must stay inside the corpus"),
         ({"data/toy/toy.jsonl": lines(emobox_row("a/../../../0"))}, ManifestError, "must stay inside the corpus"),
         (
@@ -207,6 +216,12 @@ def emobox_of(dataset, names, folds):
 
 
 EMODB_NAMES = ["03a01Fa.wav", "03a02Wb.wav", "08a01Fa.wav", "08b02Nc.wav", "odd.wav"]
+
+
+def test_emobox_audio_may_be_missing_in_part(write, tmp_path):
+    write(emobox(1))
+    (tmp_path / "downloads" / "toy" / "0.wav").unlink()
+    assert read_corpus(tmp_path / "data" / "toy").root == tmp_path
 
 
 def test_emobox_speakers_are_those_of_the_known_corpus(write, tmp_path, caplog):
