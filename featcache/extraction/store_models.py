@@ -11,7 +11,7 @@ from featcache.cache.tuned_store import TUNED, TunedOrigin
 from featcache.errors import ModelError, StoreError
 from featcache.extractors.base import Extractor
 from featcache.extractors.checkpoint import is_folder
-from featcache.extractors.models import is_path
+from featcache.extractors.models import entry_of, is_path, local_folder
 from featcache.extractors.references import is_reference
 from featcache.files.regular import resolved
 from featcache.runs.model_files import checked_model
@@ -85,7 +85,7 @@ def model_of_store(
     origin = TunedOrigin.of(identity)
     if origin is not None:
         return _tuned_model(origin, given, workspace, origin.fold or fold), options
-    if given is None and is_path(recorded) and not is_reference(recorded):
+    if given is None and not is_reference(recorded) and _was_folder(recorded, identity):
         raise ModelError(f"its model was a folder named {recorded!r}, whose path is not recorded")
     return given or recorded, options
 
@@ -134,6 +134,12 @@ def _run_of(origin: TunedOrigin, workspace: Workspace) -> Path:
             f"its model was fine-tuned in the run {origin.run}, which is not in {runs}; copy the run there"
         )
     return folder
+
+
+def _was_folder(recorded: str, identity: StoreIdentity) -> bool:
+    """Return whether a recorded model was a folder that is not in the current folder."""
+    is_name = "/" in recorded or WEIGHTS not in identity.settings or entry_of(recorded) is not None
+    return is_path(recorded) or not (is_name or local_folder(recorded))
 
 
 def _with_models(identities: Mapping[str, StoreIdentity]) -> list[str]:

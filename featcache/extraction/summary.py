@@ -9,11 +9,13 @@ from pathlib import Path
 from featcache.augmentation.augmented_view import SEPARATOR
 from featcache.cache.failures import Failure
 from featcache.cache.reader import FeatureCache, FeatureStore
+from featcache.cache.tuned_store import TunedOrigin
 from featcache.corpora.recorded import corpus_of
 from featcache.errors import AudioError, FeatcacheError, StoreError, listed
 from featcache.extraction.inputs import SECONDS, TOKENS
 from featcache.extraction.left_out import lines_on_left_out
 from featcache.manifest import Manifest, Utterance
+from featcache.runs.identity import FINAL
 from featcache.terminal.escape import escaped
 from featcache.units import counted
 from featcache.utterances import VOTES, is_target
@@ -170,6 +172,8 @@ def summarise_with_next_step(report: ExtractionReport) -> str:
 def next_step(folder: Path, name: str) -> str | None:
     """Return a command that fits a head on a store; None if the store is unfinished or cannot be fitted by default.
 
+    Features of a fine-tuned model have clean scores only in the fold of the model, by the protocol of its run.
+
     Args:
         folder: Folder of the cache.
         name: Name of the store.
@@ -178,17 +182,23 @@ def next_step(folder: Path, name: str) -> str | None:
         cache = FeatureCache(folder)
         store = cache[name]
         target = _target_options(folder, cache.manifest)
+        tuned = TunedOrigin.of(store.identity)
     except FeatcacheError:
         return None
     speakers = set(cache.manifest.speaker_ids) - {""}
     own_folds = {"split", "fold"}.intersection(cache.manifest.label_columns)
     if not store.complete or target is None or (len(speakers) < 3 and not own_folds):
         return None
+    clean = []
+    if tuned is not None and tuned.corpus == cache.name:
+        if tuned.fold is None or tuned.protocol == FINAL:
+            return None
+        clean = ["--fold", str(tuned.fold), "--protocol", tuned.protocol]
     head = "linear" if store.pooled_only else "dense" if store.has_frames else "svm"
     norm = "speaker" if all(utterance.speaker_id for utterance in cache.manifest) else "global"
     features = ["--features", name] if _must_be_named(store, cache) else []
     corpus = ["--corpus", cache.name] if _has_neighbours(folder) else []
-    return shlex.join(["featcache", "fit", "--head", head, "--norm", norm, *features, *target, *corpus])
+    return shlex.join(["featcache", "fit", "--head", head, "--norm", norm, *features, *clean, *target, *corpus])
 
 
 def _must_be_named(store: FeatureStore, cache: FeatureCache) -> bool:

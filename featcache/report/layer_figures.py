@@ -161,6 +161,8 @@ def layer_drift_panels(
         for axes, (label, groups) in zip(several, panels.items(), strict=True):
             drawn = (_draw_weights if groups is weights else _draw_lines)(axes, groups)
             lines = lines or drawn
+            if groups is not weights:
+                _reference(axes, 1, "unchanged")
             axes.set_ylabel(label)
         figure.align_ylabels()
         _layer_axis(several[-1], layers)

@@ -7,6 +7,7 @@ from typing import Any
 from featcache.errors import PredictionsError, unknown_name
 from featcache.runs.identity import (
     CORPUS_RANGES,
+    FROM_LAYER,
     LABEL_MAP,
     NUMERICS,
     RECORDED,
@@ -40,9 +41,9 @@ _DERIVED = {
     *(SET_BY_FOLD, "candidates", "sizes", "votes", "members", "vote", "chosen_on", CORPUS_RANGES, TARGET_COLUMNS),
 }
 # Settings that come first in lists.
-MAIN = ("corpus", "features", "layers", "head", "norm", "protocol", "target", "seeds")
+MAIN = ("corpus", "features", FROM_LAYER, "lora", "layers", "head", "norm", "protocol", "target", "seeds")
 # Settings that are shown wherever runs differ in them.
-_SHOWN = ("features", "head", "norm")
+_SHOWN = ("features", FROM_LAYER, "lora", "head", "norm")
 _TRAINING = f"{TRAINING}."
 NOT_SET = "default"
 # Largest number of seeds that --seeds accepts.
@@ -135,7 +136,7 @@ def differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
 def distinguishing(settings: Sequence[Mapping[str, str]], first: Sequence[str] = ()) -> list[str]:
     """Return the settings in which runs differ, without those that always change together with an earlier one.
 
-    Features, head and norm are never left out: a reader must see that they differ.
+    Features, trained blocks, head and norm are never left out: a reader must see that they differ.
     A setting that a run does not have (an ensemble has no learning rate) is not counted as a difference.
 
     Args:

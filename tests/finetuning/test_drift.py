@@ -89,7 +89,7 @@ def test_layers_that_are_not_stored_are_computed_by_the_pretrained_blocks(place,
     extract(model=place.models["ssl"], name="first", layers="0,1", **common)
     place.models["first"] = place.models["ssl"]
     lower = place.finetune(features="first", seeds=(1,), layers="all", blocks_learning_rate=1e-3)
-    with pytest.raises(FeatcacheError, match=r"^first: .*give it with --model FOLDER$"):
+    with pytest.raises(FeatcacheError, match=r"^first: its model was a folder .*; .* --model FOLDER$"):
         layer_drift(lower, place.workspace)
     found = layer_drift(lower, place.workspace, [place.models["ssl"]])
     whole = layer_drift(run, place.workspace).query("seed == 1").reset_index(drop=True)

@@ -15,6 +15,7 @@ from featcache.cache.tuned_store import TESTED
 from featcache.cli.info import print_info
 from featcache.errors import FeatcacheError, ModelError, ProtocolError, StoreError
 from featcache.extraction.merge import merge
+from featcache.extraction.summary import next_step
 from featcache.extraction.verify import damaged_files, recompute
 from featcache.fitting.resolve import resolve
 from featcache.settings.checked import configured
@@ -107,6 +108,9 @@ def test_a_fit_warns_about_test_utterances_on_which_a_model_trained(place, run):
     assert "in fold 2 of the run tuned" in leaks(place, one.name)[0]
     assert "in 2 of 3 folds" in leaks(place, one.name)[0]
     assert leaks(place, one.name, fold=2) == []
+    cache = place.workspace.cache("toy")
+    assert " --fold 2 --protocol loso" in next_step(cache, one.name)  # the only clean fold
+    assert next_step(cache, several.name) is None
     assert len(leaks(place, one.name, fold=1)) == 1
     assert len(leaks(place, several.name, fold=2)) == 1
     assert leaks(place, "ssl") == []

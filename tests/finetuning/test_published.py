@@ -97,6 +97,7 @@ def test_the_card_names_the_trained_blocks(shared):
     assert "| Trained blocks | ssl: all blocks after layer 2; text: all blocks after layer 2 |" in card.text
     assert "| Licence of these heads and models |" in card.text
     assert "frozen extractor" not in card.text
+    assert "in a folder of your machine, give it with `--model`" in card.text
 
 
 def test_one_fold_is_published_with_its_size(run, tmp_path, caplog):

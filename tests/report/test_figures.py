@@ -283,3 +283,11 @@ def test_pyplot_stays_unused():
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "matplotlib.figure" in loaded
     assert "matplotlib.pyplot" not in loaded
+
+
+def test_the_drift_of_layers_shows_where_nothing_changed():
+    rows = pd.DataFrame({"layer": [2, 3], "mean": [0.99, 0.9], "std": [0.0, 0.1]})
+    cka, cosine = layer_figures.layer_drift_panels({"ssl": rows}, {"ssl": rows}, {}).axes
+    for axes in (cka, cosine):
+        assert [text.get_text() for text in axes.texts] == ["unchanged"]
+        assert axes.get_ylim()[1] > 1

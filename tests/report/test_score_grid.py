@@ -14,6 +14,7 @@ from featcache.evaluate.compare import compare
 from featcache.report.grid_formats import FORMATS
 from featcache.report.score_grid import score_grid
 from featcache.runs.reader import load_predictions
+from featcache.runs.varied import compared_settings, distinguishing
 from tests.report.written_runs import write_run
 
 
@@ -217,3 +218,19 @@ def test_all_formats_show_the_same_table(hostile):
     for row, cell in zip(rows, hostile.cells.values(), strict=True):
         assert (float(row["mean"]), row["best"]) == (cell.mean, str(cell.best).lower())
         assert row["p_holm"] == ("" if cell.p is None else str(cell.p))
+
+
+def test_trained_blocks_tell_fine_tuned_runs_from_frozen_ones(tmp_path):
+    tuned = {"from_layer": [1], "blocks_learning_rate": 1e-3, "max_frames": 0}
+    settings = compared_settings(
+        [
+            write_run(tmp_path / "frozen", max_frames=250),
+            write_run(tmp_path / "tuned", **tuned),
+            write_run(tmp_path / "lora", lora=8, **tuned),
+        ]
+    )
+    assert [[one[name] for name in distinguishing(settings)] for one in settings] == [
+        ["none", "none"],
+        ["1", "none"],
+        ["1", "8"],
+    ]
