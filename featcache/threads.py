@@ -8,6 +8,11 @@ sums each product.
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 
 def available_cores() -> int:
@@ -26,9 +31,7 @@ def usual_threads() -> int:
 
 def keep_to_one_thread() -> None:
     """Limit torch and BLAS to a single thread from now on, in the calling thread and in threads that start later."""
-    from threadpoolctl import threadpool_limits
-
-    threadpool_limits(1, user_api="blas")
+    _libraries().limit(limits=1, user_api="blas")
     if "torch" in sys.modules:
         import torch
 
@@ -52,15 +55,25 @@ def threads_each(number: int) -> Iterator[None]:
     Args:
         number: Number of threads; more than one is for a single worker with large products, such as a model.
     """
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(number, user_api="blas"), torch_threads(number):
+    with _libraries().limit(limits=number, user_api="blas"), torch_threads(number):
         yield
+
+
+def _libraries() -> "ThreadpoolController":
+    """Return the loaded libraries of BLAS. Looking for them takes milliseconds, and only an import loads others."""
+    return _libraries_of(len(sys.modules))
+
+
+@lru_cache(maxsize=1)
+def _libraries_of(num_modules: int) -> "ThreadpoolController":
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 @contextmanager
 def torch_threads(number: int) -> Iterator[None]:
-    """Give torch a number of threads inside the ``with`` block; faster than :func:`threads_each`, which finds BLAS."""
+    """Give torch a number of threads inside the ``with`` block; without BLAS, unlike :func:`threads_each`."""
     if "torch" not in sys.modules:
         yield
         return
