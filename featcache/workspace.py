@@ -147,12 +147,13 @@ class Workspace:
             "corpus", name, self.caches, advice="choose another with --corpus, and give its folder with --data"
         )
 
-    def find_corpus(self, corpus: str | None, data: Path | None) -> tuple[str, Path]:
+    def find_corpus(self, corpus: str | None, data: Path | None, *, advice: str = "") -> tuple[str, Path]:
         """Return the name and the folder of the corpus to extract.
 
         Args:
             corpus: Name of the corpus; by default the name of the folder.
             data: Folder of the audio; by default a folder in ``corpora``.
+            advice: Further advice for the message if there is no corpus of this name.
 
         Raises:
             CorpusError: there is no such corpus, or there are several and no name is given.
@@ -165,9 +166,10 @@ class Workspace:
         if corpus is not None:
             folder = self.corpus(corpus)
             if not folder.is_dir():
+                meant = did_you_mean(corpus, _folders(self.corpora))
                 raise CorpusError(
                     f"no corpus {corpus!r} under {self.corpora} (available: {_names(self.corpora)}); "
-                    f"put it there or give its folder with --data PATH{did_you_mean(corpus, _folders(self.corpora))}"
+                    f"{advice}put it there or give its folder with --data PATH{meant}"
                 )
             return corpus, folder
         names = _folders(self.corpora)

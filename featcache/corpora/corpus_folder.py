@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from featcache.corpora import CORPORA
-from featcache.errors import CorpusError
 from featcache.workspace import Workspace
 
 
@@ -19,14 +18,7 @@ def find_corpus_folder(workspace: Workspace, corpus: str | None, data: Path | No
         CorpusError: there is no such corpus, or there are several and no name is given. If ``featcache fetch`` gets
             the corpus, the message says so.
     """
-    if data is None and corpus is not None and not workspace.corpus(corpus).is_dir() and is_fetchable(corpus):
-        raise CorpusError(
-            f"no corpus {corpus!r} under {workspace.corpora}; get it with 'featcache fetch {corpus}', put it there or "
-            "give its folder with --data PATH"
-        )
-    return workspace.find_corpus(corpus, data)
-
-
-def is_fetchable(name: str) -> bool:
-    """Return whether ``featcache fetch`` downloads a corpus."""
-    return name in CORPORA and bool(CORPORA.find(name).download)
+    advice = ""
+    if data is None and corpus is not None and corpus in CORPORA and CORPORA[corpus].download:
+        advice = f"get it with 'featcache fetch {corpus}', "
+    return workspace.find_corpus(corpus, data, advice=advice)
