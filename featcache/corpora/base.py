@@ -237,7 +237,7 @@ class NamedCorpus(Corpus):
             raise CorpusError(
                 f"{path}: {found(paths)}, expected file names of {self.title}, like {self.example!r}; check the folder"
             )
-        copies = {utterance_id: _best_format(same) for utterance_id, same in copies.items()}
+        copies = {name: _best_format(same) if len(same) > 1 else same for name, same in copies.items()}
         for utterance_id, same in copies.items():
             names = [utterance.path for utterance in same]
             if len(names) > 1 and len({(path / name).stat().st_size for name in names}) > 1:
@@ -377,8 +377,8 @@ def files_below(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
             continue
         visited.add(real)
         folders[:] = sorted(name for name in folders if not is_hidden(name))
-        here = Path(parent).relative_to(folder)
-        files += [(here / name).as_posix() for name in names if name.lower().endswith(suffixes) and not is_hidden(name)]
+        before = "/".join([*Path(parent).relative_to(folder).parts, ""])
+        files += [before + name for name in names if name.lower().endswith(suffixes) and not is_hidden(name)]
     return sorted(files)
 
 
