@@ -13,6 +13,7 @@ from typing import Any
 from featcache.errors import CorpusError, ManifestError, listed
 from featcache.files.regular import is_hidden, resolved
 from featcache.manifest import Manifest, Utterance
+from featcache.terminal.progress import tracked
 from featcache.units import counted
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".aiff", ".aif", ".au", ".ogg", ".oga", ".opus", ".mp3")
@@ -217,7 +218,7 @@ class NamedCorpus(Corpus):
         paths = audio_files(path) if paths is None else paths
         copies: dict[str, list[Utterance]] = {}
         ignored, impossible = [], []
-        for file in paths:
+        for file in tracked("reading file names", paths):
             match = self.match(file)
             if match is None:
                 ignored += [] if is_media(file) else [file]  # Many corpora have videos beside their audio.

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from featcache.corpora.base import audio_files, found
 from featcache.corpora.common_labels import NAMES, common_label
 from featcache.errors import CorpusError
+from featcache.terminal.progress import tracked
 
 MOST_FOLDERS = 2
 """Number of folders above the file whose names are looked at."""
@@ -69,7 +70,7 @@ def draft_description(folder: Path, name: str) -> Draft:
         raise CorpusError(f"{folder}: no audio files; give the folder of the corpus")
     depth = 1 + min(MOST_FOLDERS, *(path.count("/") for path in paths))
     tails = ["/".join(PurePosixPath(path).with_suffix("").parts[-depth:]) for path in paths]
-    tokens = [_TOKEN.findall(tail) for tail in tails]
+    tokens = [_TOKEN.findall(tail) for tail in tracked("comparing file names", tails)]
     forms = Counter(_form(one) for one in tokens)
     form, count = forms.most_common(1)[0]
     alike = [one for one in tokens if _form(one) == form]
