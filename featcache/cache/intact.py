@@ -10,6 +10,7 @@ from featcache.cache.request import read_request
 from featcache.cache.seal import check_seal, is_sealed
 from featcache.cache.shards import Shard, combine, opened, read_index, shard_numbers, without_extraction
 from featcache.errors import StoreError
+from featcache.terminal.progress import tracked
 
 
 def damaged_shards(folder: Path) -> Iterator[tuple[Path, list[str]]]:
@@ -23,7 +24,7 @@ def damaged_shards(folder: Path) -> Iterator[tuple[Path, list[str]]]:
     paths = [folder / layout.shard_name(number) for number in shard_numbers(folder)]
     old = [path for path in paths if has_no_checksum(path)]
     found = dict(zip(old, read_apart(faults_of_shard, old), strict=True))
-    for path in paths:
+    for path in tracked(f"checking {folder.name}", paths, step=1):
         if path in found:
             faults = found[path]
             yield path, ["HDF5 crashes on this file; remove it and extract again"] if faults is None else faults

@@ -12,6 +12,9 @@ from featcache.manifest import Manifest, Utterance
 from featcache.protocols import Fold
 from featcache.units import counted
 
+# Number of other utterances that a finding names.
+_TOLD = 3
+
 
 def identical_findings(
     manifest: Manifest, facts: npt.NDArray[Any], columns: Sequence[str], folds: Sequence[Fold]
@@ -32,8 +35,14 @@ def identical_findings(
         crossed = _crossed(members, columns, parts, len(folds))
         kind = "identical-audio-apart" if crossed else "identical-audio"
         for utterance in members:
-            others = [one.utterance_id for one in members if one is not utterance]
-            yield finding_on(utterance, kind, "; ".join([f"identical to {listed(others)}", *crossed]))
+            yield finding_on(utterance, kind, "; ".join([f"identical to {_others(utterance, members)}", *crossed]))
+
+
+def _others(utterance: Utterance, members: Sequence[Utterance]) -> str:
+    """Return the first other members of a set as text, and the number of further ones; a set may be large."""
+    first = [one.utterance_id for one in members[: _TOLD + 1] if one is not utterance][:_TOLD]
+    more = len(members) - 1 - len(first)
+    return ", ".join(map(repr, first)) + (f" and {more} more" if more else "")
 
 
 def _sets(facts: npt.NDArray[Any]) -> list[list[int]]:

@@ -138,6 +138,7 @@ def _fault(file: Path, path: str, reason: str) -> Fault:
         pointer = on_disk.is_symlink() and "annex/objects/" in Path(os.readlink(on_disk)).as_posix()
         reason = f"{path}: a git-annex pointer; run 'git annex get'" if pointer else f"{path}: no such file"
         return Fault(kind="pointer" if pointer else "missing-file", reason=reason)
+    head: bytes | None
     try:
         with open_audio(file) as content:
             head = content.read(HEAD_BYTES)

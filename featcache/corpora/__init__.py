@@ -53,6 +53,9 @@ CORPORA = CorpusRegistry(
     instances=True,
 )
 
+# Number of file names by which most corpora are ruled out in a large folder.
+_SAMPLE = 1000
+
 log = logging.getLogger(__name__)
 
 
@@ -125,12 +128,12 @@ def recognise(path: Path, paths: Sequence[str]) -> str | None:
     Raises:
         CorpusError: two corpora match equally many names.
     """
-    known = _named()
-    fits: Counter[str] = Counter()
-    for reference, corpus in known.items():
-        with CORPORA.guarding(reference, "match file names"):
-            fits[reference] = sum(corpus.match(file) is not None for file in paths)
-    fits = +fits
+    some = paths[:: max(1, len(paths) // _SAMPLE)]
+    fits = _fits(_named(), some)
+    if len(some) < len(paths):
+        # Names that no corpus has, and corpora that are rare among them, need all names.
+        clear = sum(fits.values()) >= len(some) / 2
+        fits = _fits({name: one for name, one in _named().items() if name in fits or not clear}, paths)
     if not fits:
         return None
     (reference, most), *others = fits.most_common()
@@ -140,6 +143,15 @@ def recognise(path: Path, paths: Sequence[str]) -> str | None:
             "give the folder of one of them, or choose with --layout"
         )
     return reference
+
+
+def _fits(corpora: Mapping[str, NamedCorpus], paths: Sequence[str]) -> Counter[str]:
+    """Return the number of file names that each corpus matches, for corpora that match any."""
+    fits: Counter[str] = Counter()
+    for reference, corpus in corpora.items():
+        with CORPORA.guarding(reference, "match file names"):
+            fits[reference] = sum(corpus.match(file) is not None for file in paths)
+    return +fits
 
 
 def _named() -> Mapping[str, NamedCorpus]:

@@ -14,6 +14,7 @@ from featcache.corpora.downloads import RemoteFile
 from featcache.errors import CorpusError, ManifestError, listed
 from featcache.files.regular import is_hidden, resolved
 from featcache.manifest import Manifest, Utterance
+from featcache.terminal.progress import tracked
 from featcache.units import counted
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".aiff", ".aif", ".au", ".ogg", ".oga", ".opus", ".mp3")
@@ -221,7 +222,7 @@ class NamedCorpus(Corpus):
         paths = audio_files(path) if paths is None else paths
         copies: dict[str, list[Utterance]] = {}
         ignored, impossible = [], []
-        for file in paths:
+        for file in tracked("reading file names", paths):
             match = self.match(file)
             if match is None:
                 ignored += [] if is_media(file) else [file]  # Many corpora have videos beside their audio.
@@ -241,7 +242,7 @@ class NamedCorpus(Corpus):
             raise CorpusError(
                 f"{path}: {found(paths)}, expected file names of {self.title}, like {self.example!r}; check the folder"
             )
-        copies = {utterance_id: _best_format(same) for utterance_id, same in copies.items()}
+        copies = {name: _best_format(same) if len(same) > 1 else same for name, same in copies.items()}
         for utterance_id, same in copies.items():
             names = [utterance.path for utterance in same]
             if len(names) > 1 and len({(path / name).stat().st_size for name in names}) > 1:
@@ -381,8 +382,8 @@ def files_below(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
             continue
         visited.add(real)
         folders[:] = sorted(name for name in folders if not is_hidden(name))
-        here = Path(parent).relative_to(folder)
-        files += [(here / name).as_posix() for name in names if name.lower().endswith(suffixes) and not is_hidden(name)]
+        before = "/".join([*Path(parent).relative_to(folder).parts, ""])
+        files += [before + name for name in names if name.lower().endswith(suffixes) and not is_hidden(name)]
     return sorted(files)
 
 

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -94,7 +94,7 @@ def described(content: CorpusDescription) -> DescribedCorpus:
         max_frames=content.max_frames,
         recognised=content.recognised,
         pattern=_pattern(content.file),
-        utterance=lambda path, match: _from_name(content, path, match),
+        utterance=_from_names(content),
         complete=lambda folder, found: _from_tables(content, folder, found),
         content=content,
     )
@@ -151,13 +151,19 @@ def _groups(path: str, match: Any) -> Fields:
     return {**found, NAME: stem.rpartition("/")[2], PATH: stem}
 
 
-def _from_name(content: CorpusDescription, path: str, match: Any) -> Utterance:
-    """Return the utterance of a file; values that need a table are empty until the table is read."""
-    found = _groups(path, match)
-    known = {where: value for where, value in content.values() if set(value.fields) <= found.keys()}
-    if content.tables and "id" not in known:
-        return Utterance(utterance_id=path, path=path)
-    return _utterance({where: value.fill(found) for where, value in known.items()}, path)
+def _from_names(content: CorpusDescription) -> Callable[[str, Any], Utterance]:
+    """Return the function from a file to its utterance; values that need a table are empty until the table is read."""
+    fields = {*_pattern(content.file).groupindex, NAME, PATH}
+    known = [(where, value) for where, value in content.values() if set(value.fields) <= fields]
+    without_id = bool(content.tables) and "id" not in dict(known)
+
+    def utterance(path: str, match: Any) -> Utterance:
+        if without_id:
+            return Utterance(utterance_id=path, path=path)
+        found = _groups(path, match)
+        return _utterance({where: value.fill(found) for where, value in known}, path)
+
+    return utterance
 
 
 def _utterance(values: Mapping[str, str], path: str) -> Utterance:

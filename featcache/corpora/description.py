@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,13 @@ NAME, PATH, KEY, VALUE = "name", "path", "key", "value"
 MOST_BYTES_OF_NAME = 255
 """No file system has longer names."""
 _FIELD = re.compile(r"\{([^{}]*)\}")
+
+
+@lru_cache(maxsize=1024)
+def _only_field(source: str) -> str:
+    """Return the field of which a text consists; an empty text if it is made of more. Most values are single fields."""
+    match = _FIELD.fullmatch(source)
+    return match[1] if match else ""
 
 
 def _several(value: Any) -> Any:
@@ -88,7 +96,8 @@ class Value(YamlPart):
         Raises:
             KeyError: the map does not have this code.
         """
-        text = _FIELD.sub(lambda field: found[field[1]], self.source)
+        only = _only_field(self.source)
+        text = found[only] if only else _FIELD.sub(lambda field: found[field[1]], self.source)
         if self.map is None:
             return text.strip()
         if text in self.map:

@@ -12,6 +12,7 @@ from featcache.corpora.base import audio_files, found
 from featcache.corpora.common_labels import NAMES, common_label
 from featcache.corpora.expressions import MOST_CHARACTERS, MOST_REPEATS
 from featcache.errors import CorpusError
+from featcache.terminal.progress import tracked
 
 MOST_FOLDERS = 2
 """Number of folders above the file whose names are looked at."""
@@ -74,7 +75,7 @@ def draft_description(folder: Path, name: str) -> Draft:
         strange = f"{found(everything)}, whose names contain control characters; rename them"
         raise CorpusError(f"{folder}: {strange if everything else 'no audio files; give the folder of the corpus'}")
     tails = _tails(paths)
-    tokens = [_TOKEN.findall(tail) for tail in tails]
+    tokens = [_TOKEN.findall(tail) for tail in tracked("comparing file names", tails)]
     form, count = _most_common(tails)
     alike = [one for one in tokens if _form(one) == form]
     columns = list(zip(*alike, strict=True))

@@ -24,6 +24,7 @@ from featcache.files.regular import is_hidden
 from featcache.files.spreadsheets import MOST_BYTES, Row
 from featcache.files.values import read_json
 from featcache.manifest import USUAL_NAMES, Manifest
+from featcache.terminal.progress import tracked
 
 SPLITS_FILE, STATE_FILE = "dataset_dict.json", "state.json"
 # Parquet shards are in the folder, or at most two folders below it: data/, default/train/.
@@ -84,7 +85,7 @@ def read(path: Path) -> tuple[Path, Manifest]:
     names: list[str] = []
     columns: set[str] | None = None
     counts: Counter[str] = Counter()
-    for place in places:
+    for place in tracked(f"reading {path.name}", places, step=1):
         shard, values = _opened(place.file)
         if place is places[0] and shard.others:
             log.info("%s: columns that cannot be labels: %s", path, listed(shard.others))

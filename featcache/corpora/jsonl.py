@@ -7,6 +7,7 @@ from typing import Any
 
 from featcache.errors import ManifestError
 from featcache.files.spreadsheets import Row, read_text
+from featcache.terminal.progress import tracked
 
 _HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 
@@ -24,7 +25,7 @@ def read_rows(path: Path) -> list[tuple[str, Row]]:
         ManifestError: the file cannot be read, or a line is not a JSON object.
     """
     rows = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
+    for number, line in enumerate(tracked(f"reading {path.name}", read_text(path).split("\n")), start=1):
         if line.strip() == "":
             continue
         try:

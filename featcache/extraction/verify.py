@@ -32,6 +32,7 @@ from featcache.files.regular import resolved
 from featcache.manifest import Manifest, Utterance
 from featcache.registry import name_plugins
 from featcache.settings.extractor_configs import MANIFEST
+from featcache.terminal.progress import tracked
 from featcache.transcripts.text import read_words
 from featcache.units import counted
 
@@ -139,7 +140,7 @@ def not_finite(store: FeatureStore) -> dict[str, list[str]]:
     found = store.not_finite()
     if store.pooled_only:
         return found
-    for utterance_id in store:
+    for utterance_id in tracked("checking values", store.utterance_ids, step=1):
         features = store.view(utterance_id, with_padding=store.padded_frames is not None)
         finite = np.array([np.isfinite(layer).all() for layer in features])
         layers = {store.layer_names[layer] for layer in np.flatnonzero(~finite)}.union(found.get(utterance_id, ()))
@@ -189,7 +190,7 @@ def recompute(
     chosen = [there[position] for position in np.random.default_rng(0).permutation(len(there))[:number]]
     compare = _compare_statistics if store.pooled_only else _compare_frames
     largest = np.zeros(len(store.layer_names))
-    for utterance_id in sorted(chosen, key=lambda one: folds.get(one, 0)):
+    for utterance_id in tracked("recomputing", sorted(chosen, key=lambda one: folds.get(one, 0)), step=1):
         if folds.get(utterance_id) != fold:
             fold = folds[utterance_id]
             extractor = _extractor(store, model, device, view, fold)

@@ -102,13 +102,19 @@ def long_progress(title: str, number: float) -> Iterator[Callable[[float], None]
         yield advance
 
 
-def tracked(title: str, items: Collection[T]) -> Iterator[T]:
-    """Yield items, with a progress bar if this takes long."""
+def tracked(title: str, items: Collection[T], *, step: int = _STEP) -> Iterator[T]:
+    """Yield items, with a progress bar if this takes long.
+
+    Args:
+        title: Title of the task.
+        items: The items.
+        step: Number of items after which progress is shown; 1 for items that take long themselves.
+    """
     with long_progress(title, len(items)) as advance:
         for number, item in enumerate(items, start=1):
             yield item
-            if number % _STEP == 0:
-                advance(_STEP)
+            if number % step == 0:
+                advance(step)
 
 
 def map_in_threads(

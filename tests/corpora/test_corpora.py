@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featcache.corpora import CORPORA, NAMED, read_corpus
+from featcache import corpora
+from featcache.corpora import CORPORA, NAMED, read_corpus, recognise
 from featcache.corpora.base import NamedCorpus, as_named, audio_files
 from featcache.errors import CorpusError, ManifestError
 from featcache.protocols import PROTOCOLS
@@ -135,3 +136,17 @@ def test_a_folder_that_no_corpus_has_is_described_in_a_short_line(tmp_path):
     assert len(text) < 400
     for way in ("--layout NAME", "'featcache corpora'", "featcache new-corpus", "manifest.csv", "--layout audio"):
         assert way in text
+
+
+@pytest.mark.parametrize(
+    ("noise", "others", "expected"),
+    [(0, 3, "emodb"), (0, 41, "savee"), (5000, 3, "emodb"), (5000, 41, "savee")],
+)
+def test_a_large_folder_is_recognised_as_if_all_its_names_were_matched(tmp_path, monkeypatch, noise, others, expected):
+    paths = [f"noise/{number}.wav" for number in range(noise)]
+    paths += [f"emodb/{speaker:02}a{text:02}Fa.wav" for speaker in (3, 8) for text in range(20)]
+    paths += [f"savee/DC/a{number:02}.wav" for number in range(others)]
+    monkeypatch.setattr(corpora, "_SAMPLE", 10)
+    assert recognise(tmp_path, paths) == expected
+    monkeypatch.setattr(corpora, "_SAMPLE", len(paths))
+    assert recognise(tmp_path, paths) == expected

@@ -93,6 +93,9 @@ def test_loops_and_threads_report_what_they_have_done(shown):
     assert list(tracked("loop", range(3500))) == list(range(3500))
     assert shown == ["loop", 2000, 1000]
     shown.clear()
+    assert list(tracked("slow items", range(4), step=1)) == list(range(4))
+    assert shown == ["slow items", 2, 1, 1]
+    shown.clear()
     keys = list(map(str, range(5)))
     assert map_in_threads(int, keys, 2, "threads", together=1) == dict(zip(keys, range(5), strict=True))
     assert shown == ["threads", 2, 1, 1, 1]
