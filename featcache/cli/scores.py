@@ -118,8 +118,9 @@ def _tell_calibration(predictions: Predictions, metrics: Mapping[str, Any], figu
 
         print_line(calibration_line(metrics[CALIBRATION]))
         if figure is not None:
-            draw_reliability(metrics[CALIBRATION], output_path(figure, "--figure", "figures/reliability"))
-            print_line(f"{figure}.png  .svg  .pdf")
+            path = output_path(figure, "--figure", "figures/reliability")
+            draw_reliability(metrics[CALIBRATION], path)
+            print_line(f"{path}.png  .svg  .pdf")
     elif predictions.classes and any(str(column).startswith("p_") for column in predictions.table):
         log.warning("no calibration: %s", reason)
 

@@ -1,6 +1,7 @@
 """Settings of a store × ``--model`` → the model that made its features, to compute with it again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,11 @@ from typing import Any
 from featcache.cache.identity import WEIGHTS, StoreIdentity
 from featcache.cache.reader import FeatureStore
 from featcache.cache.tuned_store import TUNED, TunedOrigin
-from featcache.errors import ModelError, StoreError
+from featcache.errors import FeatcacheError, ModelError, StoreError
 from featcache.extractors.base import Extractor
 from featcache.extractors.checkpoint import is_folder
 from featcache.extractors.models import entry_of, is_path, local_folder
+from featcache.extractors.pretrained import UNTRAINED_INSTEAD
 from featcache.extractors.references import is_reference
 from featcache.files.regular import resolved
 from featcache.runs.model_files import checked_model
@@ -61,6 +63,25 @@ def advice_on_folder(name: str, identities: Mapping[str, StoreIdentity]) -> str:
         return ""
     folder = "FOLDER" if _with_models(identities) == [name] else f"{name}=FOLDER"
     return f"; if the model is in a folder, give it with --model {folder}"
+
+
+@contextmanager
+def naming_folder(
+    where: object, name: str, identities: Mapping[str, StoreIdentity], given: str | None
+) -> Iterator[None]:
+    """Add to an error about the model of a store that its folder can be given.
+
+    Args:
+        where: Name or path of the store, for the message.
+        name: Name of the store.
+        identities: Name of each store of the run → its settings.
+        given: Folder of the model, if the user gave one; then nothing is added.
+    """
+    try:
+        yield
+    except FeatcacheError as error:
+        advice = "" if given else advice_on_folder(name, identities)
+        raise type(error)(f"{where}: {str(error).removesuffix(UNTRAINED_INSTEAD)}{advice}") from error
 
 
 def model_of_store(

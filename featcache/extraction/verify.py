@@ -22,7 +22,7 @@ from featcache.corpora import read_corpus
 from featcache.corpora.recorded import layout_of
 from featcache.errors import FeatcacheError, ModelError, StoreError, listed
 from featcache.extraction.inputs import Input, input_of, signal_for, signal_of_view
-from featcache.extraction.store_models import advice_on_folder, as_recorded, model_of_store, workspace_of
+from featcache.extraction.store_models import as_recorded, model_of_store, naming_folder, workspace_of
 from featcache.extractors import create_extractor, usable_device
 from featcache.extractors.base import SAME_IN_ANY_BATCH, Extractor
 from featcache.extractors.chunked import extract_windows
@@ -212,13 +212,11 @@ def _extractor(
         StoreError: the extractor cannot be created as it was.
         ModelError: the store names external code that the user did not name.
     """
+    device = usable_device(device)
     try:
-        source, options = model_of_store(store.identity, model, workspace_of(store), fold=fold)
-    except FeatcacheError as error:
-        advice = "" if model else advice_on_folder(store.name, {store.name: store.identity})
-        raise type(error)(f"{store.path}: {error}{advice}") from error
-    try:
-        extractor = create_extractor(source, device=usable_device(device), **options)
+        with naming_folder(store.path, store.name, {store.name: store.identity}, model):
+            source, options = model_of_store(store.identity, model, workspace_of(store), fold=fold)
+            extractor = create_extractor(source, device=device, **options)
     except FeatcacheError:
         raise
     except (AttributeError, LookupError, TypeError, ValueError) as error:

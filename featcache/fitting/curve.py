@@ -9,7 +9,9 @@ import numpy as np
 from featcache.errors import listed
 from featcache.evaluate.scores import MAIN_SCORES
 from featcache.fitting.plan import PlannedRun
+from featcache.fitting.search.plan import SEARCHED
 from featcache.protocols.fractions import num_train_speakers
+from featcache.runs.identity import SWEEP
 from featcache.runs.reader import RunFolder
 
 if TYPE_CHECKING:
@@ -69,7 +71,8 @@ def curve_table(planned: Sequence[PlannedRun], runs: Sequence[RunFolder]) -> "pd
 
 
 def _settings(run: RunFolder) -> dict[str, str]:
-    found = {name: str(run.config[name]) for name in ("head", "norm", "layers")}
+    tried = run.config.get(SWEEP, {}).get("options", {})  # options of a search, chosen for each fraction
+    found = {name: SEARCHED if name in tried else str(run.config[name]) for name in ("head", "norm", "layers")}
     return {"features": " + ".join(run.config["features"]), **found}
 
 

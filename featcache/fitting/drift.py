@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from featcache.cache.reader import FeatureStore
-from featcache.errors import FeatcacheError, StoreError, listed
-from featcache.extraction.store_models import advice_on_folder, models_by_store
+from featcache.errors import StoreError, listed
+from featcache.extraction.store_models import models_by_store, naming_folder
 from featcache.extractors.upper import UpperBlocks, load_upper
 from featcache.fitting.upper_models import upper_of_store
 from featcache.runs.model_files import checked_model
@@ -108,11 +108,8 @@ def layer_drift(run: RunFolder, workspace: Workspace, models: Sequence[str] = ()
     found = []
     for one in inputs:
         store = stores[one.store]
-        try:
+        with naming_folder(one.store, one.store, identities, given.get(one.store)):
             pretrained = _pretrained(store, one, given.get(one.store))
-        except FeatcacheError as error:
-            advice = "" if one.store in given else advice_on_folder(one.store, identities)
-            raise type(error)(f"{one.store}: {error}{advice}") from error
         trainings = sorted(trainings_of(run, one.store))
         ids = {fold: list(rows.loc[rows["fold"] == fold, "utterance_id"]) for _, fold in trainings}
         ids = _stored(ids, store, run)

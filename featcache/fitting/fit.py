@@ -284,15 +284,16 @@ def train_requests(requests: Sequence[FitSettings], *, home: str | os.PathLike[s
     where: Any = {"cache": cache, "name": asked.name, "overwrite": asked.overwrite, "home": home}
     tell = partial(tell_conditions, memory=memory, device=device, jobs=asked.jobs, remedy=AGAIN)
     if asked.is_search:
-        runs = carry_out(
-            plan_searches(requests, **where), partial(train, reports=False), tell, overwrite=asked.overwrite
-        )
+        searches = plan_searches(requests, **where)
+        planned = [one.known[0] for one in searches]  # all settings of a search have the same folds
+        tell_equal_fractions(planned)
+        runs = carry_out(searches, partial(train, reports=False), tell, overwrite=asked.overwrite)
     else:
         planned = plan_runs(requests, **where)
         tell_finished(planned, tell(planned))
         tell_equal_fractions(planned)
         runs = train(planned)
-        draw_curve(planned, runs)
+    draw_curve(planned, runs)
     tell_convergence(runs)
     return runs
 

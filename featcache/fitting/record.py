@@ -11,6 +11,7 @@ from featcache.fitting.auxiliary_tasks import labels_checksum
 from featcache.fitting.task import ResolvedTask
 from featcache.fitting.upper_models import HeadFeatures
 from featcache.heads import HEADS, SOLVERS, HeadSpec
+from featcache.heads.layer_weights import LAYER_WEIGHTINGS
 from featcache.manifest import Utterance
 from featcache.normalise import SPEAKER
 from featcache.protocols import PROTOCOLS
@@ -71,7 +72,7 @@ def config_of(
         "features": {store.name: store.metadata["fingerprint"] for store in stores},
         "untrained": [store.name for store in stores if store.metadata.get("weights") == "random"],
         "layers": request.layers if any(item.layer_names[0] for item in features) else "-",
-        "layer_weighting": request.layer_weighting,
+        "layer_weighting": request.layer_weighting if _learns_weights(spec, seen) else LAYER_WEIGHTINGS[0],
         "head": request.head,
         **({"set": chosen} if (chosen := plain(non_default(options))) else {}),
         **({"parts": parts} if (parts := _parts(request, task.protocol)) else {}),
@@ -101,6 +102,11 @@ def config_of(
         **_checksums(request, task, further),
     }
     return {**resolved, **_further_settings(request, resolved)}
+
+
+def _learns_weights(spec: HeadSpec, seen: HeadFeatures) -> bool:
+    """Return whether the head learns layer weights; the way to normalise them changes nothing otherwise."""
+    return spec.learns_layers and any(len(names) > 1 for names in seen.layers)
 
 
 def _further_settings(request: FitSettings, resolved: Mapping[str, Any]) -> dict[str, Any]:

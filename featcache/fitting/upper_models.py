@@ -8,8 +8,8 @@ import numpy as np
 
 from featcache.cache.identity import WEIGHTS
 from featcache.cache.reader import FeatureStore
-from featcache.errors import FeatcacheError, ModelError, StoreError
-from featcache.extraction.store_models import advice_on_folder, model_of_store, models_by_store, workspace_of
+from featcache.errors import ModelError, StoreError
+from featcache.extraction.store_models import model_of_store, models_by_store, naming_folder, workspace_of
 from featcache.extractors.upper import (
     AdapterOptions,
     TuningOptions,
@@ -125,13 +125,10 @@ def load_blocks(
     found = {}
     for one, store in zip(tuned, stores, strict=True):
         model = models.get(one.store)
-        try:
+        with naming_folder(one.store, one.store, identities, model):
             found[one.store] = upper_of_store(
                 store, model, from_layer=one.from_layer, layers=",".join(one.layers), options=options
             )
-        except FeatcacheError as error:
-            advice = "" if model else advice_on_folder(one.store, identities)
-            raise type(error)(f"{one.store}: {error}{advice}") from error
     return found
 
 

@@ -2,16 +2,16 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from featcache.cache.identity import WEIGHTS, StoreIdentity
 from featcache.cache.reader import FeatureStore
 from featcache.errors import FeatcacheError, StoreError
-from featcache.extraction.store_models import MODEL_ID, advice_on_folder, as_recorded, model_of_store
+from featcache.extraction.store_models import MODEL_ID, as_recorded, model_of_store, naming_folder
 from featcache.extractors import create_extractor
 from featcache.extractors.base import Extractor
-from featcache.extractors.pretrained import UNTRAINED_INSTEAD
 from featcache.features import Description
 from featcache.files.values import check_types, damaged
 from featcache.registry import name_plugins
@@ -126,21 +126,23 @@ def recreate(
     found = []
     for store in stores:
         model = models.get(store.name)
-        advice = "" if model else advice_on_folder(store.name, identities)
-        found.append(Recreated(store, _create(store, model, device, workspace, advice)))
+        named = naming_folder(f"features {store.name!r}", store.name, identities, model)
+        found.append(Recreated(store, _create(store, model, device, workspace, named)))
     return found
 
 
-def _create(store: NeededStore, model: str | None, device: str, workspace: Workspace, advice: str) -> Extractor:
+def _create(
+    store: NeededStore, model: str | None, device: str, workspace: Workspace, named: AbstractContextManager[None]
+) -> Extractor:
     if model is not None:
         name_plugins([model])
     try:
-        source, options = model_of_store(store.identity, model, workspace)
-        extractor = create_extractor(source, device=device, **options)
-        as_recorded(extractor, store.identity)
-    except FeatcacheError as error:
-        reason = str(error).removesuffix(UNTRAINED_INSTEAD)
-        raise type(error)(f"features {store.name!r}: {reason}{advice}") from error
+        with named:
+            source, options = model_of_store(store.identity, model, workspace)
+            extractor = create_extractor(source, device=device, **options)
+            as_recorded(extractor, store.identity)
+    except FeatcacheError:
+        raise
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise StoreError(
             f"features {store.name!r}: their settings do not define a valid extractor ({error})"

@@ -162,7 +162,9 @@ def test_a_reliability_diagram_needs_probabilities(invoke, table, tmp_path):
     assert (tmp_path / "figures" / "r.png").read_bytes().startswith(b"\x89PNG")
     assert {one.suffix for one in (tmp_path / "figures").iterdir()} == {".png", ".svg", ".pdf"}
     assert "r.png .svg .pdf" in " ".join(out.split())
-    assert invoke("score", path, "--figure", tmp_path / "again" / "r.PNG")[0] == 0
+    code, out, _ = invoke("score", path, "--figure", tmp_path / "again" / "r.PNG")
+    assert code == 0
+    assert f"{tmp_path / 'again' / 'r'}.png .svg .pdf" in " ".join(out.split())
     assert {one.name for one in (tmp_path / "again").iterdir()} == {"r.png", "r.svg", "r.pdf"}
     table.drop(columns="p_joy").to_csv(path, index=False)
     code, _, err = invoke("-q", "score", path)

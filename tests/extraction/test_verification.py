@@ -124,6 +124,17 @@ def test_a_store_does_not_decide_which_folder_is_read(store, corpus, monkeypatch
         recompute(made, corpus, 1)
 
 
+def test_a_model_that_is_missing_can_be_given_as_a_folder(store, corpus, monkeypatch):
+    """A folder with the name of a published model is not distinguished from that model."""
+    made = FeatureStore(store())
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("featcache.cache.identity.StoreIdentity.model_and_options", lambda _: ("wav2vec2-base", {}))
+    with pytest.raises(
+        ModelError, match=r"not on this machine .*; if the model is in a folder, give it with --model FO"
+    ):
+        recompute(made, corpus, 1)
+
+
 def test_audio_of_another_corpus_is_not_compared(store, model, tmp_path):
     soundfile.write(tmp_path / "other.wav", np.zeros(RATE), RATE)
     (tmp_path / "manifest.csv").write_text("path\nother.wav\n")

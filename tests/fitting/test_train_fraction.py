@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 import featcache
 from featcache.cli import app as cli
 from featcache.errors import ModelError
+from featcache.fitting.fit import fit_combinations
 from featcache.fitting.groups import group
 from featcache.fitting.plan import plan_runs
 from featcache.manifest import Manifest, Utterance
@@ -85,6 +86,13 @@ def test_a_fraction_of_a_final_fit_is_refused_in_one_line(cache):
         featcache.fit(**OPTIONS, train_fraction=0)
 
 
+def test_a_layer_weighting_without_layer_weights_is_the_same_run(cache):
+    options = {**OPTIONS, "layers": "last"}
+    assert featcache.fit(**options, layer_weighting="softmax").path == featcache.fit(**options).path
+    options = {**OPTIONS, "layers": "all"}
+    assert featcache.fit(**options, layer_weighting="softmax").path != featcache.fit(**options).path
+
+
 def test_the_command_prints_the_learning_curve(cache, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     options = ["--head", "linear", "--seeds", "1,", "--max-epochs", "1", "--train-fraction", "0.1,0.2,1"]
@@ -104,6 +112,16 @@ def test_the_command_prints_the_learning_curve(cache, monkeypatch, capsys):
     assert (folder / "learning_curve.png").exists()
     full = featcache.load_run(folder / table["run"].iloc[-1])
     assert table["mean"].iloc[-1] == pytest.approx(full.metrics["uar"]["mean"])
+
+
+def test_a_search_for_each_fraction_gives_a_curve(cache):
+    searched = {"sweep": {"learning_rate": [1e-3, 1e-2], "layers": ["all", "last"]}}
+    runs = fit_combinations({**OPTIONS, **searched}, fractions=[0.5, 1])
+    table = pd.read_csv(runs[0].path.parent / "learning_curve.csv")
+    assert list(table["fraction"]) == [0.5, 1]
+    assert list(table["run"]) == [run.name for run in runs]
+    assert set(table["layers"]) == {"searched"}  # one line, whatever each search has chosen
+    assert table["mean"].tolist() == pytest.approx([run.metrics["uar"]["mean"] for run in runs])
 
 
 def curve(*, heads=("dense", "lstm"), seeds=2):

@@ -21,7 +21,7 @@ from featcache.workspace import Workspace, check_name
 # Folder of the runs of all settings, hidden beside the folders of corpora: 'featcache runs' lists results only.
 TRIALS = ".trials"
 # Stands in the name of a run folder for an option that is searched.
-_SEARCHED = "searched"
+SEARCHED = "searched"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +98,8 @@ def plan_searches(
         asked = _asked(request, space)
         sha256 = hash_of([asked, [identity(one.setup.config) for one in known]])
         named = {**known[0].setup.config, SWEEP: sha256}
-        named |= dict.fromkeys({"head", "norm", "layers"} & space.options.keys(), _SEARCHED)
-        named |= {FROM_LAYER: [_SEARCHED]} if FROM_LAYER in space.options else {}
+        named |= dict.fromkeys({"head", "norm", "layers"} & space.options.keys(), SEARCHED)
+        named |= {FROM_LAYER: [SEARCHED]} if FROM_LAYER in space.options else {}
         path = folder_of(runs, named) if name is None else runs / check_name("run", name, runs)
         searches.append(
             Search(
