@@ -97,6 +97,12 @@ def test_seeds_together_give_the_results_of_each_alone(place, run):
     assert alone.predictions.equals(together)
 
 
+def test_masked_frames_change_the_training(place):
+    options = {"from_layer": 0, "fold": 1, "max_epochs": 1, "blocks_learning_rate": 1e-3}
+    masked, whole = place.finetune(time_mask=0.5, **options), place.finetune(**options)
+    assert not masked.history["train_loss"].equals(whole.history["train_loss"])
+
+
 def test_without_training_of_the_blocks_it_is_a_fit_on_the_last_layer(place):
     common = {**SHORT, "corpus": "toy", "home": place.workspace.home, "features": "ssl", "norm": "none"}
     frozen = fit(layers="last", max_frames=0, **common)
@@ -134,7 +140,7 @@ def test_speech_and_text_are_trained_together(place):
         ({"features": "unpadded", "from_layer": 2}, "unpadded: Whisper attends to the silence after an utterance"),
         ({"features": "unpadded"}, "--from-layer is 1, but unpadded contains the layers 2; extract with"),
         ({"model": "nowhere/none"}, "ssl: "),
-        ({"model": ()}, "ssl: no model 'wav2vec20'"),
+        ({"model": ()}, "ssl: its model was a folder named 'wav2vec20', whose path is not recorded; if"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_one_line(place, options, message):
