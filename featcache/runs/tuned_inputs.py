@@ -38,7 +38,7 @@ def read_tuned_inputs(folder: Path, config: Mapping[str, Any]) -> tuple[TunedInp
     """
     if FROM_LAYER not in config and TUNED_LAYERS not in config:
         return ()
-    stores, numbers, layers = list(config["features"]), config.get(FROM_LAYER), config.get(TUNED_LAYERS)
+    stores, numbers, layers = list(config["features"]), config.get(FROM_LAYER, ()), config.get(TUNED_LAYERS, {})
     known = isinstance(numbers, list) and len(numbers) == len(stores) and all(type(one) is int for one in numbers)
     named = isinstance(layers, Mapping) and list(layers) == stores
     if not known or not named or not all(map(_are_layers, layers.values(), numbers)):
