@@ -13,9 +13,12 @@ from featcache.errors import ModelError, StoreError, listed
 from featcache.extractors.checkpoint import is_folder
 from featcache.extractors.models import entry_of
 from featcache.extractors.references import is_reference
+from featcache.files.values import damaged
 from featcache.manifest import Utterance
+from featcache.runs.file_names import CONFIG, MODELS
 from featcache.runs.identity import hash_of
 from featcache.runs.model_files import checked_model
+from featcache.runs.parse import REFIT
 from featcache.runs.reader import RunFolder, find_run, is_run
 from featcache.runs.tuned_models import stores_with_models, tested_by_fold, trainings_of
 from featcache.workspace import Workspace, check_name
@@ -152,9 +155,11 @@ def tuned_source(
     trainings = trainings_of(run, chosen)
     seeds: list[int] = run.config["seeds"]
     first = next((one for one in seeds if any(one == other for other, _ in trainings)), None)
+    if first is None:
+        raise damaged(run.path / CONFIG, f"seeds: none has a model in {run.path / MODELS / chosen}", REFIT)
     seed = first if seed is None else seed
     folds = sorted(number for other, number in trainings if other == seed)
-    if seed is None or not folds:
+    if not folds:
         raise StoreError(f"{run.path} has no seed {seed}; its seeds: {_shown(sorted({one for one, _ in trainings}))}")
     if fold is not None and fold not in folds:
         raise StoreError(f"{run.path} has no fold {fold}; its folds: {_shown(folds)}")

@@ -25,6 +25,10 @@ class StoredBatch:
         self.states: Any = None
         self.mask: Tensor | None = None
 
+    def __deepcopy__(self, _memo: dict[int, Any]) -> "StoredBatch":
+        """Return an empty batch, because a copy of a model does not continue a pass; torch copies no masked states."""
+        return StoredBatch()
+
     def zero_padding(self, _module: nn.Module, _args: Any, output: Tensor) -> Tensor:
         """Set the padding in the output of a module, (batch, channels, frames), to zero; a forward hook."""
         return output if self.mask is None else output * self.mask[:, None]

@@ -36,12 +36,12 @@ def read_tuned_inputs(folder: Path, config: Mapping[str, Any]) -> tuple[TunedInp
     Raises:
         StoreError: the configuration is damaged.
     """
-    if FROM_LAYER not in config:
+    if FROM_LAYER not in config and TUNED_LAYERS not in config:
         return ()
-    stores, numbers, layers = list(config["features"]), config[FROM_LAYER], config.get(TUNED_LAYERS, {})
+    stores, numbers, layers = list(config["features"]), config.get(FROM_LAYER, ()), config.get(TUNED_LAYERS, {})
     known = isinstance(numbers, list) and len(numbers) == len(stores) and all(type(one) is int for one in numbers)
     named = isinstance(layers, Mapping) and list(layers) == stores
-    if not known or not named or not all(_are_layers(layers[store]) for store in stores):
+    if not known or not named or not all(map(_are_layers, layers.values(), numbers)):
         expected = "expected the first layer of each store, and the layers of each model that the head uses"
         raise damaged(folder / CONFIG, f"{FROM_LAYER} and {TUNED_LAYERS}: {expected}", REFIT)
     return tuple(
@@ -50,5 +50,7 @@ def read_tuned_inputs(folder: Path, config: Mapping[str, Any]) -> tuple[TunedInp
     )
 
 
-def _are_layers(names: Any) -> bool:
-    return isinstance(names, list) and bool(names) and all(isinstance(one, str) and one.isdigit() for one in names)
+def _are_layers(names: Any, first: int) -> bool:
+    """Return whether these are the names of layers that blocks compute from a stored one, or of this one."""
+    texts = isinstance(names, list) and bool(names) and all(isinstance(one, str) and one.isdecimal() for one in names)
+    return texts and all(0 <= first <= int(one) for one in names)

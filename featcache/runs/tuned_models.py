@@ -56,5 +56,7 @@ def tested_by_fold(run: RunFolder) -> dict[int, Sequence[str]] | None:
         raise damaged(run.path / PREDICTIONS, "expected the columns fold and utterance_id", REFIT)
     found: dict[int, set[str]] = {}
     for fold, utterance_id in table[["fold", "utterance_id"]].itertuples(index=False):
+        if not str(fold).isdecimal():
+            raise damaged(run.path / PREDICTIONS, f"expected the number of a fold, found {str(fold)!r:.40}", REFIT)
         found.setdefault(int(fold), set()).add(utterance_id)
     return {fold: sorted(ids) for fold, ids in sorted(found.items())}

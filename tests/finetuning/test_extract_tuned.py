@@ -18,6 +18,7 @@ from featcache.extraction.merge import merge
 from featcache.extraction.summary import next_step
 from featcache.extraction.verify import damaged_files, recompute
 from featcache.fitting.resolve import resolve
+from featcache.runs.writer import write_yaml
 from featcache.settings.checked import configured
 from featcache.settings.fits import FitSettings
 from tests.finetuning.conftest import SHORT
@@ -225,8 +226,36 @@ def test_a_changed_or_added_or_linked_file_of_a_model_is_refused(place, run, tmp
     refused("outside of the run folder")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"from_layer": None}, "from_layer and tuned_layers: expected the first layer of each store"),
+        ({"from_layer": [-1]}, "from_layer and tuned_layers: expected the first layer of each store"),
+        ({"from_layer": [9]}, "from_layer and tuned_layers: expected the first layer of each store"),
+        ({"seeds": [7]}, "seeds: none has a model in"),
+    ],
+)
+def test_a_changed_configuration_is_refused(run, place, tmp_path, changes, message):
+    copied = shutil.copytree(run.path, tmp_path / "copied")
+    (copied / "checksums.sha256").unlink()
+    changed = {name: value for name, value in {**run.config, **changes}.items() if value is not None}
+    write_yaml(copied / "config.yaml", changed)
+    with pytest.raises(StoreError, match=message):
+        featcache.extract(model=copied, fold=1, corpus="toy", egemaps=False, home=place.workspace.home)
+    if "seeds" not in changes:
+        with pytest.raises(StoreError, match=message):
+            featcache.publish(copied, tmp_path / "shared", home=place.workspace.home)
+        with pytest.raises(StoreError, match=message):
+            featcache.load_run(copied, home=place.workspace.home).head(seed=1, fold=1)
+
+
 def test_utterances_that_no_fold_tested_need_a_fold(place, run, tmp_path):
     copied = shutil.copytree(run.path, tmp_path / "copied")
+    table = (copied / "predictions.csv").read_text()
+    (copied / "predictions.csv").write_text(table.replace("\n1,1,", "\n1,,"))
+    (copied / "checksums.sha256").unlink()
+    with pytest.raises(StoreError, match="expected the number of a fold, found ''"):
+        extracted(place, copied)
     (copied / "predictions.csv").unlink()
     with pytest.raises(StoreError, match=r"does not contain the test parts of its folds; choose .* with --fold"):
         extracted(place, copied)

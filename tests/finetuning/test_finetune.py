@@ -103,6 +103,12 @@ def test_layers_can_be_counted_from_the_end(place, run):
     assert found.predictions.equals(run.predictions.query("seed == 1").reset_index(drop=True))
 
 
+def test_masked_frames_change_the_training(place):
+    options = {"from_layer": 0, "fold": 1, "max_epochs": 1, "blocks_learning_rate": 1e-3}
+    masked, whole = place.finetune(time_mask=0.5, **options), place.finetune(**options)
+    assert not masked.history["train_loss"].equals(whole.history["train_loss"])
+
+
 def test_without_training_of_the_blocks_it_is_a_fit_on_the_last_layer(place):
     common = {**SHORT, "corpus": "toy", "home": place.workspace.home, "features": "ssl", "norm": "none"}
     frozen = fit(layers="last", max_frames=0, **common)
@@ -154,7 +160,7 @@ def test_notes_and_warnings_of_a_training_that_diverges(place, caplog):
         ({"features": "unpadded", "from_layer": 2}, "unpadded: Whisper attends to the silence after an utterance"),
         ({"features": "unpadded"}, "--from-layer is 1, but unpadded contains the layers 2; extract with"),
         ({"model": "nowhere/none"}, "ssl: "),
-        ({"model": ()}, "ssl: no model 'wav2vec20'"),
+        ({"model": ()}, "ssl: its model was a folder named 'wav2vec20', whose path is not recorded; if"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_one_line(place, options, message):
