@@ -19,6 +19,8 @@ import sys
 import threading
 import types
 
+from tests.forked import without_pictures
+
 LACKING = {
     "win32": {
         "modules": {"resource", "fcntl", "pwd", "grp", "termios", "posix"},
@@ -148,6 +150,8 @@ def run(system, commands):
         except SystemExit as end:
             code = end.code or 0
         print(f"exit code {code}", flush=True)
+        if arguments[0] == "layers":  # Both kinds of figures are drawn now; others would take longer than all the rest.
+            without_pictures()
 
 
 if __name__ == "__main__":

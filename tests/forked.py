@@ -78,7 +78,8 @@ def command(*arguments):
 
 
 def command_beside(packages, folder, *arguments):
-    """Run a command in a folder, with packages of another folder installed."""
+    """Run a command in a folder, with packages of another folder installed. Fits write empty figures."""
+    without_pictures()
     sys.path.insert(0, packages)
     os.environ["PYTHONPATH"] = packages  # for the processes that it starts
     os.chdir(folder)

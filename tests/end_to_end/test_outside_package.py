@@ -96,8 +96,9 @@ def run(tmp_path, monkeypatch):
 
     def run(*words, installed):
         if "--jobs" in words:  # Processes that joblib starts from a forked process do not end.
-            command = [sys.executable, "-m", "featcache", *map(str, words)]
-            environment = {**os.environ, "PYTHONPATH": str(installed)}
+            call = "import sys; from tests.forked import command_beside; command_beside(*sys.argv[1:])"
+            command = [sys.executable, "-W", "ignore", "-c", call, str(installed), str(tmp_path), *map(str, words)]
+            environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parents[2])}
             done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
             return done.returncode, done.stdout, done.stderr
         out = tmp_path / f"streams-{next(numbers)}"

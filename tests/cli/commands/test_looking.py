@@ -14,6 +14,7 @@ from featcache.protocols import PROTOCOLS
 from featcache.runs.reader import RunFolder
 from tests.cli.commands.calls import options_of, write_corpus
 from tests.cli.commands.looked import SHORT
+from tests.conftest import draw_nothing
 
 
 def test_layers_draws_the_newest_run_that_has_weights(invoke_well, make_cache, quick_reports):
@@ -25,12 +26,14 @@ def test_layers_draws_the_newest_run_that_has_weights(invoke_well, make_cache, q
     assert out.rstrip().endswith("toy/new/layer_weights.png  .svg  .pdf  _summary.csv")
 
 
-def test_layers_leaves_a_picture_and_the_numbers_that_it_prints(invoke_well, make_cache, monkeypatch, tmp_path):
+def test_layers_leaves_a_picture_and_the_numbers_that_it_prints(invoke_well, make_cache, tmp_path):
     make_cache()
-    runs = [
-        Path(invoke_well("fit", *SHORT, "--layers", layers, "--name", name).splitlines()[-1])
-        for name, layers in (("every", "all"), ("some", "0,2"))
-    ]
+    with pytest.MonkeyPatch.context() as patch:
+        draw_nothing(patch)
+        runs = [
+            Path(invoke_well("fit", *SHORT, "--layers", layers, "--name", name).splitlines()[-1])
+            for name, layers in (("every", "all"), ("some", "0,2"))
+        ]
     out = invoke_well("layers", "every", runs[1], "--out", tmp_path / "figures" / "weights")
     names = sorted(path.name for path in (tmp_path / "figures").iterdir())
     assert names == ["weights.pdf", "weights.png", "weights.svg", "weights_summary.csv"]

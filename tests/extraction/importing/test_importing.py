@@ -215,7 +215,7 @@ def test_a_folder_of_other_files_is_refused(importing, manifest, tmp_path):
         importing()
 
 
-def test_the_commands_work_on_it(arrays, importing, opened, tmp_path, call):
+def test_the_commands_work_on_it(arrays, importing, opened, tmp_path, call, quick_reports):
     arrays()
     folder, corpus = str(tmp_path / "arrays"), str(tmp_path / "corpus")
     asked = ["import-features", folder, "--name", "mine", "--frame-shift", "0.02", "--data", corpus]
