@@ -5,7 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from featcache.audio.decoding import read_header
-from featcache.corpora.base import AUDIO_SUFFIXES, files_below
+from featcache.corpora.folder_contents import AUDIO_SUFFIXES, files_below
 from featcache.errors import AudioError, ModelError
 from featcache.files.regular import sha256_of_file
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 from featcache.checks.findings import Finding, finding_on
 from featcache.checks.measure import Measurements
-from featcache.corpora.base import CorpusFiles, audio_files, is_media
+from featcache.corpora.base import CorpusFiles
 from featcache.corpora.embedded_audio import missing_shards
+from featcache.corpora.folder_contents import audio_files, is_media
 from featcache.files.audio_shards import row_in_shard
 
 

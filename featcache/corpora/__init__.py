@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from featcache.corpora.base import Corpus, CorpusFiles, NamedCorpus, audio_files
+from featcache.corpora.base import Corpus, CorpusFiles, NamedCorpus
 from featcache.corpora.cremad import CREMAD
 from featcache.corpora.emodb import EMODB
 from featcache.corpora.emovo import EMOVO
 from featcache.corpora.folder import FOLDER, MANIFEST, find_reader
+from featcache.corpora.folder_contents import audio_files
 from featcache.corpora.iemocap import IEMOCAP
 from featcache.corpora.known_speakers import with_known_speakers
 from featcache.corpora.meld import MELD

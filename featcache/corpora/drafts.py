@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path, PurePosixPath
 
-from featcache.corpora.base import audio_files, found
 from featcache.corpora.common_labels import NAMES, common_label
 from featcache.corpora.expressions import MOST_CHARACTERS, MOST_REPEATS
+from featcache.corpora.folder_contents import audio_files, found
 from featcache.errors import CorpusError
 from featcache.terminal.progress import tracked
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from featcache.corpora.base import files_in
+from featcache.corpora.folder_contents import files_in
 from featcache.corpora.jsonl import as_text, read_rows
 from featcache.errors import CorpusError, ManifestError
 from featcache.files.regular import resolved

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from featcache.corpora.base import NamedCorpus, files_in, named
+from featcache.corpora.base import NamedCorpus, named
+from featcache.corpora.folder_contents import files_in
 from featcache.corpora.votes import shared_votes, vote_labels
 from featcache.errors import CorpusError, ManifestError, listed
 from featcache.files.spreadsheets import read_text

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from featcache.corpora.base import AUDIO_SUFFIXES, MEDIA_SUFFIXES, label_file
 from featcache.corpora.description import KEY, VALUE, LabelTable
+from featcache.corpora.folder_contents import AUDIO_SUFFIXES, MEDIA_SUFFIXES, label_file
 from featcache.corpora.jsonl import as_text, read_rows
 from featcache.errors import CorpusError, ManifestError, listed
 from featcache.files.spreadsheets import SEPARATORS, Row, read_csv, read_text

@@ -4,7 +4,8 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from featcache.corpora.base import NamedCorpus, label_file, named
+from featcache.corpora.base import NamedCorpus, named
+from featcache.corpora.folder_contents import label_file
 from featcache.errors import CorpusError, listed
 from featcache.files.spreadsheets import read_csv
 from featcache.manifest import Utterance

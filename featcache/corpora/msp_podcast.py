@@ -20,7 +20,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from featcache.corpora.base import NamedCorpus, files_below, label_file, named, visible
+from featcache.corpora.base import NamedCorpus, named
+from featcache.corpora.folder_contents import files_below, label_file, visible
 from featcache.corpora.votes import vote_labels
 from featcache.errors import CorpusError, listed
 from featcache.files.regular import resolved

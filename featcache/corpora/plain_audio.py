@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from featcache.corpora.base import AUDIO_SUFFIXES, Corpus, CorpusFiles, audio_files
+from featcache.corpora.base import Corpus, CorpusFiles
+from featcache.corpora.folder_contents import AUDIO_SUFFIXES, audio_files
 from featcache.errors import CorpusError
 from featcache.manifest import Manifest, Utterance
 

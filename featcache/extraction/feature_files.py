@@ -14,7 +14,7 @@ from math import inf, nan
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from featcache.corpora.base import files_below
+from featcache.corpora.folder_contents import files_below
 from featcache.errors import AudioError, FeatureError, StoreError, listed
 from featcache.extraction.array_files import SUFFIXES, ArrayHeader, read_features, read_headers
 from featcache.extraction.inputs import Input, LengthUnit, ReadFeatures

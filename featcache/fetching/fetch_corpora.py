@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from featcache.corpora import CORPORA, Corpus, NamedCorpus
-from featcache.corpora.base import audio_files
+from featcache.corpora.folder_contents import audio_files
 from featcache.errors import CorpusError, DiskError
 from featcache.extractors.safetensors_revision import is_offline
 from featcache.fetching.http_download import download, part_size, remote_size

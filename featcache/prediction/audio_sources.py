@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featcache.corpora import read_corpus, recognise
-from featcache.corpora.base import AUDIO_SUFFIXES, MEDIA_SUFFIXES, CorpusFiles, audio_files, files_below
+from featcache.corpora.base import CorpusFiles
 from featcache.corpora.folder import MANIFEST, find_reader
+from featcache.corpora.folder_contents import AUDIO_SUFFIXES, MEDIA_SUFFIXES, audio_files, files_below
 from featcache.corpora.plain_audio import AUDIO, plain_utterances
 from featcache.errors import CorpusError, FeatcacheError, ManifestError, StoreError, listed, unknown_name
 from featcache.files.regular import is_hidden, resolved

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from featcache.cache.failures import Failure
-from featcache.corpora.base import AUDIO_SUFFIXES
+from featcache.corpora.folder_contents import AUDIO_SUFFIXES
 from featcache.corpora.plain_audio import plain_utterances
 from featcache.errors import AudioError, CorpusError, FeatcacheError, ManifestError
 from featcache.extraction.inputs import AudioInput

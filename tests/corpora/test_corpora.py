@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from featcache import corpora
 from featcache.corpora import CORPORA, NAMED, read_corpus, recognise
-from featcache.corpora.base import NamedCorpus, as_named, audio_files
+from featcache.corpora.base import NamedCorpus, as_named
+from featcache.corpora.folder_contents import audio_files
 from featcache.errors import CorpusError, ManifestError
 from featcache.protocols import PROTOCOLS
 
