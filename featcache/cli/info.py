@@ -181,6 +181,7 @@ def _about_transcripts(cache: Path, name: str) -> dict[str, Any]:
         "failed": description.get("num_failed", "-"),
         "model_id": settings.get("model_id", "-"),
         "revision": description.get("revision") or "-",
+        "parameters": description.get("num_parameters", "-"),
         "language": settings.get("language") or "detected by the model",
         "WER": f"{errors['percent']:.1f} % of {errors['num_words']} words ({errors['normaliser']})" if errors else "-",
     }

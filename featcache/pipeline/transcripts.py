@@ -12,6 +12,7 @@ from featcache.pipeline.schema import Pipeline, StoreSpec, TranscriptSpec
 from featcache.pipeline.stores import is_newer
 from featcache.transcription import TranscriptionReport, transcribe
 from featcache.transcripts.files import FOLDER, description_path, is_finished, read_description, read_transcripts
+from featcache.units import format_number
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,10 @@ def transcripts_of(
 
 
 def word_errors_of(place: PipelineCorpus, name: str) -> str:
-    """Return a note with the name of ASR transcripts and their word error rate, if it is known."""
-    errors = read_description(place.cache, name).get("wer")
-    return f"ASR transcripts of {name}" + (f", word error rate {errors['percent']:.1f} %" if errors else "")
+    """Return a note with ASR transcripts, the size of their model and their word error rate, if these are known."""
+    description = read_description(place.cache, name)
+    number, errors = description.get("num_parameters"), description.get("wer")
+    told = [f"ASR transcripts of {name}"]
+    told += [f"{format_number(number)} parameters"] if number else []
+    told += [f"word error rate {errors['percent']:.1f} %"] if errors else []
+    return ", ".join(told)

@@ -29,6 +29,7 @@ from featcache.extractors.families.whisper_encoder import Whisper
 from featcache.extractors.models import SAMPLING_RATE, known_models, model_id_of, resolve
 from featcache.extractors.preprocessing import read_feature_extractor, unusual_settings
 from featcache.extractors.pretrained import (
+    count_parameters,
     explained,
     freeze,
     hash_parameters,
@@ -110,6 +111,7 @@ class Transcriber:
         self.provenance: dict[str, Any] = {
             "revision": loaded.revision,
             "weights_revision": loaded.weights_revision,
+            "num_parameters": count_parameters(loaded.module),
             "featcache_version": __version__,
             "torch_version": str(torch.__version__),
             "transformers_version": transformers.__version__,

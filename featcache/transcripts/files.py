@@ -34,6 +34,7 @@ _DESCRIBED = {
     "settings": (dict,),
     "fingerprint": (str,),
     "revision": (str, type(None)),
+    "num_parameters": (int,),
     "num_utterances": (int,),
     "num_failed": (int,),
     "wer": (dict, type(None)),

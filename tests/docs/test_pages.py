@@ -16,7 +16,7 @@ NOT_RUN = {
     "how-to/dask.md": 2,
     "how-to/emotion2vec.md": 2,
     "how-to/fetch-a-corpus.md": 1,
-    "how-to/finetune.md": 3,
+    "how-to/finetune.md": 4,
     "how-to/multilabel.md": 2,
     "how-to/offline.md": 2,
     "how-to/publish.md": 2,

@@ -92,7 +92,7 @@ def test_every_row_stands_beside_the_papers_number_in_every_dimension(home, outc
         assert row["protocol"] == spec.get("protocol", "msp-podcast-test1")
         assert ("frozen; the paper fine-tunes" in row["notes"]) == ("published" in spec and "from_layer" not in spec)
         assert row["all_parameters"] == str(parameters_of(folder.parent / row["run"]))
-        assert ("word error rate" in row["notes"]) == ("whisper" in row["name"])
+        assert ("parameters, word error rate" in row["notes"]) == ("whisper" in row["name"])
         if "published" in spec:
             wanted = {**content["published"], **spec["published"], "metric": row["metric"].replace("_", "-")}
             assert float(row["published_mean"]) == find_published(wanted).mean

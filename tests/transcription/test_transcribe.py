@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 import soundfile
+import transformers
 
 import featcache
 from featcache import audio
@@ -52,6 +53,8 @@ def test_what_made_them_is_told(transcribe, cache, tiny_whisper):
     assert re.fullmatch("[0-9a-f]{64}", told["fingerprint"])
     assert told["transformers_version"] == transcriber.provenance["transformers_version"]
     assert (told["num_utterances"], told["num_failed"]) == (8, 0)
+    model = transformers.WhisperForConditionalGeneration.from_pretrained(tiny_whisper())
+    assert told["num_parameters"] == model.num_parameters()
 
 
 @pytest.mark.parametrize("workers", [1, 3])
