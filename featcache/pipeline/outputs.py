@@ -14,7 +14,7 @@ from featcache.fitting.resolve import ResolvedFit
 from featcache.pipeline.locate import PipelineCorpus
 from featcache.pipeline.read import published_of, published_weights
 from featcache.pipeline.rows import Row
-from featcache.pipeline.schema import ContrastSpec, Pipeline
+from featcache.pipeline.schema import ContrastSpec, GainSpec, Pipeline
 from featcache.report.captions import WEIGHTS, caption_of
 from featcache.report.contrast import ALL, Contrast, contrast_of, write_contrast
 from featcache.report.experiment import ComparedRow
@@ -146,6 +146,16 @@ def cited_rows(pipeline: Pipeline, place: PipelineCorpus) -> list[ComparedRow]:
     return rows
 
 
+def _published_gains(spec: GainSpec, rows: Sequence[Row]) -> dict[str, float]:
+    """Return title of a bar → gain in percent that follows from the published scores of its two runs."""
+    known = {row.name: row.published[spec.metric].mean for row in rows if spec.metric in row.published}
+    return {
+        bar: 100 * (known[first] - known[second]) / known[second]
+        for bar, (first, second) in spec.pairs.items()
+        if first in known and known.get(second, 0) > 0
+    }
+
+
 def draw_figures(
     pipeline: Pipeline,
     rows: Sequence[Row],
@@ -181,7 +191,7 @@ def draw_figures(
         if not pairs:
             continue
         try:
-            draw_gains(pairs, gain.metric, folder / name)
+            draw_gains(pairs, gain.metric, folder / name, published=_published_gains(gain, rows))
         except PredictionsError as error:
             log.warning("%s not drawn: %s", name, error)
             continue

@@ -248,7 +248,7 @@ def relative_gains(gains: pd.DataFrame, *, metric: str) -> Figure:
     """Draw the relative gain of each pair of runs in percent, with its interval.
 
     Args:
-        gains: Columns title, gain, low, high, in percent; undefined values are NaN and are not drawn.
+        gains: Columns title, gain, low, high and published, in percent; undefined values are NaN and are not drawn.
         metric: Name of the score, for the axis label.
 
     Returns: the figure.
@@ -267,6 +267,9 @@ def relative_gains(gains: pd.DataFrame, *, metric: str) -> Figure:
         axes.plot(gains["low"][known], places[known], "|", color="0.15", markersize=4)
         axes.plot(gains["high"][known], places[known], "|", color="0.15", markersize=4)
         axes.axvline(0, color="0.3", linewidth=0.6)
+        if gains["published"].notna().any():
+            axes.plot(gains["published"], places, "D", color=COLORS[1], markersize=4, label="published")
+            figure.legend(loc="outside upper center")
         axes.set_yticks(places, names, parse_math=False)
         axes.set_ylim(len(gains) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)

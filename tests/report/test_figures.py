@@ -228,7 +228,8 @@ def drawn(name, history, weights):
     values = {"utterance_id": range(9), "seed": 1, "fold": 1, "speaker_id": ""}
     values |= {f"{kind}_{label}": np.linspace(1, 5, 9) for kind in ("target", "prediction") for label in "av"}
     scores = pd.DataFrame({"layer": range(NUM_LAYERS), "mean": 50.0, "std": 4.0})
-    gains = pd.DataFrame({"title": ["a", "b"], "gain": [1.0, 2.0], "low": [0.5, np.nan], "high": [2.0, np.nan]})
+    gains = {"gain": [1.0, 2.0], "low": [0.5, np.nan], "high": [2.0, np.nan], "published": [np.nan, 3.0]}
+    gains = pd.DataFrame({"title": ["a", "b"], **gains})
     return {
         "confusion": lambda: figures.confusion_matrix(np.full((7, 7), 31.4), [f"emotion {i}" for i in range(7)]),
         "values": lambda: figures.predicted_values(pd.DataFrame(values), {"a": (1, 5), "v": (1, 5)}),

@@ -56,7 +56,7 @@ def draw(labels, path):
     figures.save(figures.confusion_matrix(np.eye(len(labels)), labels), path / "matrix")
     weights = pd.DataFrame({"seed": 1, "fold": 1, "layer": [0, 1], "weight": 0.5})
     figures.save(layer_weights(dict.fromkeys(labels, weights)), path / "weights")
-    gains = pd.DataFrame({"title": labels, "gain": 1.0, "low": 0.5, "high": 1.5})
+    gains = pd.DataFrame({"title": labels, "gain": 1.0, "low": 0.5, "high": 1.5, "published": 1.2})
     figures.save(figures.relative_gains(gains, metric="UAR"), path / "gains")
     values = {f"{kind}_{label}": [1.0, 2.0] for label in labels for kind in ("target", "prediction")}
     predictions = pd.DataFrame(values | {"seed": 1, "fold": 1, "speaker_id": "x", "utterance_id": ["a", "b"]})

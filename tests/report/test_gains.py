@@ -46,6 +46,10 @@ def test_gains_are_differences_in_percent_of_the_second_with_intervals_around_th
     assert (a["unit"], a["count"]) == ("speakers", 20)
     assert pd.read_csv(tmp_path / "gains.csv")["title"].tolist() == ["a", "b"]
     assert {path.suffix for path in tmp_path.iterdir()} == {".png", ".svg", ".pdf", ".csv"}
+    assert "published" not in (tmp_path / "gains.svg").read_text()
+    table = draw_gains({"a": (good, poor)}, "ccc_valence", tmp_path / "beside", published={"a": 12.5})
+    assert table["published"].tolist() == [12.5]
+    assert "published" in (tmp_path / "beside.svg").read_text()
 
 
 def test_nothing_is_gained_over_a_score_that_is_not_above_0(rng, tmp_path):
