@@ -17,6 +17,7 @@ from featcache.files.values import check_types, damaged
 from featcache.heads import SOLVERS
 from featcache.runs.costs import Costs
 from featcache.runs.file_names import CONFIG, HISTORY
+from featcache.runs.identity import FROM_LAYER
 from featcache.runs.parse import REFIT
 from featcache.runs.reader import RunFolder
 from featcache.settings.finetunings import FinetuneSettings
@@ -187,7 +188,8 @@ def training_notes(number: int, total: int, config: Mapping[str, Any]) -> list[s
     ended = " or ".join(
         f"{limit} {value}" for limit, value in zip(limits, (ending.max_epochs, ending.max_steps), strict=False)
     )
-    ways = [" and ".join(limits), *["--blocks-learning-rate"] * bool(config.get("blocks_learning_rate"))]
+    trains_blocks = FROM_LAYER in config and config.get("blocks_learning_rate") != 0
+    ways = [" and ".join(limits), *["--blocks-learning-rate"] * trains_blocks]
     advice = f"{', '.join(ways)} or --learning-rate"
     return [STILL_IMPROVING.format(number, total, ended, patience, best, advice)] if number else []
 

@@ -53,9 +53,10 @@ def test_the_end_by_the_number_of_steps_counts_like_that_by_epochs():
     [note] = training_notes(1, 2, config)
     assert "--max-epochs 99 or --max-steps 30 ended them less than 2 epochs after" in note
     assert note.endswith("raise --max-epochs and --max-steps or --learning-rate")
-    for rate, expected in ((1e-5, "--max-epochs and --max-steps, --blocks-learning-rate or --learning-rate"), (0, "")):
-        [of_blocks] = training_notes(1, 2, {**config, "blocks_learning_rate": rate})
-        assert of_blocks.endswith(f"raise {expected}") if expected else of_blocks == note
+    assert training_notes(1, 2, {**config, "from_layer": [1], "blocks_learning_rate": 0}) == [note]
+    for default_or_not in ({}, {"blocks_learning_rate": 1e-3}):
+        [of_blocks] = training_notes(1, 2, {**config, "from_layer": [1], **default_or_not})
+        assert of_blocks.endswith("raise --max-epochs and --max-steps, --blocks-learning-rate or --learning-rate")
 
 
 @pytest.fixture
