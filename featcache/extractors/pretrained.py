@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from featcache.errors import ModelError
+from featcache.errors import DiskError, ModelError
 from featcache.extractors.checkpoint import Checkpoint, NoWeightsError, is_folder, without_copies
 from featcache.machine import available_memory
 from featcache.units import counted
@@ -173,12 +173,13 @@ def explained(model: str, instead: str = "") -> Iterator[None]:
 
     Raises:
         ModelError: the model cannot be downloaded, loaded or used.
+        DiskError: the block raised it.
     """
     try:
         yield
     except NoWeightsError as error:
         raise ModelError(f"{error}{instead}") from error
-    except (ModelError, MemoryError):
+    except (DiskError, ModelError, MemoryError):
         raise
     except OSError as error:  # wrong ids, unreadable files and network errors
         if is_folder(model):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +61,23 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
         if error.errno is None:
             raise
         raise refused(path, error, "read") from error
+
+
+@contextmanager
+def writing_tensors() -> Iterator[None]:
+    """Convert errors of the operating system in the ``with`` block, which safetensors reports, to an OSError.
+
+    An error of safetensors has the number of the error only in its message.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        if found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
 
 
 @contextmanager

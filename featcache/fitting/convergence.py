@@ -17,6 +17,7 @@ from featcache.files.values import check_types, damaged
 from featcache.heads import SOLVERS
 from featcache.runs.costs import Costs
 from featcache.runs.file_names import CONFIG, HISTORY
+from featcache.runs.identity import FROM_LAYER
 from featcache.runs.parse import REFIT
 from featcache.runs.reader import RunFolder
 from featcache.settings.finetunings import FinetuneSettings
@@ -29,9 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-STILL_IMPROVING = (
-    "{} of {} trainings have not converged: {} ended them less than {} after their {}; raise {} or --learning-rate"
-)
+STILL_IMPROVING = "{} of {} trainings have not converged: {} ended them less than {} after their {}; raise {}"
 UNCONVERGED = "{} of {} heads have not converged: the solver stopped after {:,} iterations"
 
 
@@ -106,7 +105,7 @@ def convergence_notes(run: RunFolder) -> list[str]:
     if run.config["head"] in SOLVERS:
         return solver_notes(Costs.of(run.metrics).not_converged or 0, total)
     ending = _ending_of(run)
-    return training_notes(num_not_converged(_history_of(run, ending), ending), total, ending)
+    return training_notes(num_not_converged(_history_of(run, ending), ending), total, run.config)
 
 
 def tell_convergence(runs: Sequence[RunFolder]) -> None:
@@ -174,21 +173,25 @@ def _history_of(run: RunFolder, ending: Ending | None = None) -> "pd.DataFrame":
     return history
 
 
-def training_notes(number: int, total: int, ending: Ending) -> list[str]:
+def training_notes(number: int, total: int, config: Mapping[str, Any]) -> list[str]:
     """Return a note on networks that have not converged; empty if all have.
 
     Args:
         number: Number of trainings that have not converged.
         total: Number of all trainings.
-        ending: Settings that end the trainings.
+        config: Content of ``config.yaml``.
     """
+    ending = Ending.of(config)
     patience = counted(ending.patience, "epoch" if ending.evaluate_every is None else "evaluation")
     best = "lowest validation loss" if ending.stop_on == "loss" else f"highest validation {ending.stop_on.upper()}"
     limits = ["--max-epochs"] + ["--max-steps"] * (ending.max_steps is not None)
     ended = " or ".join(
         f"{limit} {value}" for limit, value in zip(limits, (ending.max_epochs, ending.max_steps), strict=False)
     )
-    return [STILL_IMPROVING.format(number, total, ended, patience, best, " and ".join(limits))] if number else []
+    trains_blocks = FROM_LAYER in config and config.get("blocks_learning_rate") != 0
+    ways = [" and ".join(limits), *["--blocks-learning-rate"] * trains_blocks]
+    advice = f"{', '.join(ways)} or --learning-rate"
+    return [STILL_IMPROVING.format(number, total, ended, patience, best, advice)] if number else []
 
 
 def solver_notes(number: int, total: int) -> list[str]:

@@ -102,7 +102,7 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit, *, report: bool = True
     costs = costs_of(setup, records, read_table(run.folder / HISTORY))
     improving = _of_solver(records)
     if setup.spec.is_network:
-        improving = training_notes(costs.not_converged or 0, len(records), Ending.of(setup.config))
+        improving = training_notes(costs.not_converged or 0, len(records), setup.config)
     title = run.path.name
     chosen = _thresholds(targets)
     if report:

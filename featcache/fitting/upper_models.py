@@ -25,6 +25,7 @@ from featcache.settings.field import non_default
 from featcache.settings.finetunings import NOT_IN_FINETUNING, FinetuneSettings
 from featcache.settings.searches import value_text
 from featcache.training.store_features import ROUNDING, StoreFeatures
+from featcache.units import counted
 
 NOTE = "The blocks of {} after layer {} are trained from its stored layer {}, together with the head."
 ADAPTERS_NOTE = (
@@ -174,9 +175,11 @@ def _input(request: FinetuneSettings, store: FeatureStore, from_layer: int) -> T
     if from_layer < 0:
         from_layer += store.num_blocks
     if store.num_blocks and not 0 <= from_layer < store.num_blocks:
+        last = store.num_blocks - 1
+        expected = f"0 to {last}, or -1 (the last block) to -{store.num_blocks}" if last else "0, or -1"
         raise ModelError(
-            f"--from-layer {given}: the model of {store.name} has {store.num_blocks} blocks; expected 0 to "
-            f"{store.num_blocks - 1}, or -1 (the last block) to -{store.num_blocks}"
+            f"--from-layer {given}: the model of {store.name} has {counted(store.num_blocks, 'block')}; expected "
+            f"{expected}"
         )
     check_store(store.name, settings, store.layer_names, from_layer=from_layer, pooled=store.pooled_only)
     names = [str(layer) for layer in range(from_layer, store.num_blocks + 1)]

@@ -21,7 +21,7 @@ from featcache.publishing.upload import check_repository, upload
 from featcache.registry import naming
 from featcache.runs.file_names import CONFIG, HEADS, LAYER_WEIGHTS, METRICS, NORMALISATION, head_name, seed_and_fold
 from featcache.runs.identity import FROM_LAYER, PUBLISHED, PUBLISHED_HEADS, STORE_SETTINGS
-from featcache.runs.parse import REFIT, open_tensors, read_config
+from featcache.runs.parse import REFIT, Saved, open_tensors, read_config
 from featcache.runs.reader import RunFolder, find_run
 from featcache.runs.saved_statistics import missing_statistics, read_statistics, write_statistics
 from featcache.runs.writer import record_checksums, write_json, write_table, write_yaml
@@ -142,6 +142,7 @@ def _write(
 ) -> None:
     with new_folder(target) as folder:
         metrics, settings = shareable_metrics(run), config[STORE_SETTINGS]
+        known = Saved(config, run.path / CONFIG)
         write_yaml(folder / CONFIG, config)
         write_json(folder / METRICS, metrics)
         write_models(folder, run, heads)
@@ -157,11 +158,11 @@ def _write(
             folder,
             CardContent(
                 title=run.name,
-                config=config,
-                metrics=metrics,
+                config=known,
+                metrics=Saved(metrics, run.path / METRICS, {}),
                 num_heads=len(loaded),
-                corpus=source_of_corpus(config, workspace),
-                extractors=[source_of_extractor(one, settings.get(one, {})) for one in config["features"]],
+                corpus=source_of_corpus(known, workspace),
+                extractors=[source_of_extractor(one, settings.get(one, {})) for one in known["features"]],
                 license=asked.license,
                 repository=asked.push,
                 figure=has_figure,

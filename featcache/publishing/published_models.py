@@ -11,6 +11,7 @@ from featcache.errors import StoreError
 from featcache.extractors.checkpoint import SPEECH, TEXT
 from featcache.extractors.hub import CONFIG
 from featcache.extractors.safetensors_revision import INDEX
+from featcache.files.disk import writing_tensors
 from featcache.files.regular import read_regular, replace_file, replacing
 from featcache.files.values import parse_json
 from featcache.publishing.shareable import check_no_paths
@@ -66,7 +67,7 @@ def _write(folder: Path, run: Path, name: str) -> None:
     if path.suffix == ".safetensors":
         from safetensors.torch import save_file
 
-        with open_tensors(run, name) as tensors, replacing(folder / name) as temporary:
+        with open_tensors(run, name) as tensors, replacing(folder / name) as temporary, writing_tensors():
             weights = {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118, it is not a mapping
             save_file(weights, temporary, metadata={"format": "pt"})  # transformers needs this entry
         return

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from featcache.cache.reader import FeatureStore
-from featcache.errors import ModelError, StoreError
+from featcache.errors import ModelError, StoreError, listed
 from featcache.evaluate.calibration import KEY as CALIBRATION
 from featcache.evaluate.scores import find_score
+from featcache.files.values import damaged
 from featcache.registry import is_external
 from featcache.runs.costs import NAMES
 from featcache.runs.file_names import CONFIG, PREDICTIONS, VALIDATION_PREDICTIONS
@@ -38,6 +39,7 @@ from featcache.runs.identity import (
     TUNED_LAYERS,
     VALIDATION,
 )
+from featcache.runs.parse import REFIT
 from featcache.runs.reader import RunFolder
 from featcache.settings.finetunings import BlockSettings
 from featcache.settings.training_loop import LoopSettings
@@ -177,7 +179,15 @@ def _is_score(name: str) -> bool:
 def _predictions(run: RunFolder) -> list[Any]:
     """Return the tables of predictions that the run has; a published folder has none."""
     tables = {PREDICTIONS: "predictions", VALIDATION_PREDICTIONS: "validation_predictions"}
-    return [getattr(run, name) for file, name in tables.items() if (run.path / file).exists()]
+    columns = ["utterance_id", "speaker_id", *(["target"] if "classes" in run.config else [])]
+    found = []
+    for file, name in tables.items():
+        if (run.path / file).exists():
+            table = getattr(run, name)
+            if missing := [column for column in columns if column not in table]:
+                raise damaged(run.path / file, f"no column {listed(missing)}", REFIT)
+            found.append(table)
+    return found
 
 
 def _texts(value: Any, *place: str) -> Iterator[tuple[tuple[str, ...], str]]:

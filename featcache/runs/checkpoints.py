@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featcache.files.disk import reading, remove
+from featcache.files.disk import reading, remove, writing_tensors
 from featcache.files.regular import open_regular, replacing
 from featcache.files.values import damaged, parse_json
 
@@ -60,7 +60,7 @@ class CheckpointFile:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
         values = json.dumps(checkpoint.values)
         header = {_KEY: self._key, _VALUES: values, _SHA256: _sha256(tensors, values)}
-        with replacing(self.path, "the earlier state of the training is kept") as temporary:
+        with replacing(self.path, "the earlier state of the training is kept") as temporary, writing_tensors():
             save_file(tensors, temporary, metadata=header)
 
     def read(self) -> TrainingState | None:

@@ -48,11 +48,15 @@ def test_trainings_that_max_epochs_ended_within_the_patience_are_counted(trainin
 
 def test_the_end_by_the_number_of_steps_counts_like_that_by_epochs():
     history = history_of([[0.5, 0.4, 0.3], [0.3, 0.4, 0.5]])  # the second one ends by early stopping
-    ending = Ending(max_epochs=99, patience=2, max_steps=30)
-    assert num_not_converged(history, ending) == 1
-    [note] = training_notes(1, 2, ending)
+    config = {"training": {"max_epochs": 99, "patience": 2}, "max_steps": 30}
+    assert num_not_converged(history, Ending.of(config)) == 1
+    [note] = training_notes(1, 2, config)
     assert "--max-epochs 99 or --max-steps 30 ended them less than 2 epochs after" in note
     assert note.endswith("raise --max-epochs and --max-steps or --learning-rate")
+    assert training_notes(1, 2, {**config, "from_layer": [1], "blocks_learning_rate": 0}) == [note]
+    for default_or_not in ({}, {"blocks_learning_rate": 1e-3}):
+        [of_blocks] = training_notes(1, 2, {**config, "from_layer": [1], **default_or_not})
+        assert of_blocks.endswith("raise --max-epochs and --max-steps, --blocks-learning-rate or --learning-rate")
 
 
 @pytest.fixture

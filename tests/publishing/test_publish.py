@@ -1,6 +1,7 @@
 """What is published, what is refused, and what happens to folders that exist."""
 
 import logging
+import re
 import shutil
 
 import pytest
@@ -132,6 +133,30 @@ def test_a_run_whose_classes_are_speakers_is_refused(changed, tmp_path):
     table.assign(target=table["speaker_id"]).to_csv(run / "predictions.csv", index=False)
     with pytest.raises(StoreError, match=r"its speakers, and no speakers are published"):
         featcache.publish(run, tmp_path / "shared")
+
+
+def test_a_damaged_run_without_checksums_gives_one_line(changed, tmp_path):
+    run = changed()
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    refused = {}
+    for entry in config:
+        (run / "config.yaml").write_text(yaml.safe_dump({key: value for key, value in config.items() if key != entry}))
+        try:
+            featcache.publish(run, tmp_path / f"without-{entry}")
+        except StoreError as error:
+            refused[entry] = str(error)
+    assert set(refused) >= {"corpus", "features", "head", "norm", "protocol", "seeds", "target"}
+    for entry, message in refused.items():
+        assert re.fullmatch(rf"{re.escape(str(run))}\S* is damaged \({entry} missing\); [^\n]*", message)
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    for table in ("predictions", "validation_predictions"):
+        content = getattr(RunFolder(run), table)
+        for column in ("utterance_id", "speaker_id", "target"):
+            content.drop(columns=column).to_csv(run / f"{table}.csv", index=False)
+            with pytest.raises(StoreError, match=rf"{table}.csv is damaged \(no column '{column}'\); fit it again"):
+                featcache.publish(run, tmp_path / "shared")
+        content.to_csv(run / f"{table}.csv", index=False)
+    assert featcache.publish(run, tmp_path / "shared").is_dir()
 
 
 def test_a_run_without_statistics_or_settings_of_an_earlier_release(changed, tmp_path, caplog):

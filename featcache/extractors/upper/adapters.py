@@ -146,9 +146,10 @@ def _chosen(encoder: UpperEncoder, wanted: str, hidden_size: int, model: str) ->
     known = sorted({path.rpartition(".")[2] for path in linear})
     unknown = [name for name in names if name not in known]
     if unknown:
+        fault = f"the blocks of {model} have no linear layers {listed(unknown)}" if all(unknown) else "a name is empty"
         raise ModelError(
-            f"--lora-modules {wanted}: the blocks of {model} have no linear layers {listed(unknown)}; "
-            f"expected {ATTENTION}, {ALL}, or some of {', '.join(known)}"
+            f"--lora-modules {wanted or repr(wanted)}: {fault}; expected {ATTENTION}, {ALL}, or some of "
+            f"{', '.join(known)}"
         )
     return {path: layer for path, layer in linear.items() if path.rpartition(".")[2] in names}
 

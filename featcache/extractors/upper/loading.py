@@ -19,6 +19,7 @@ from featcache.extractors.upper.time_mask import TimeMask
 from featcache.extractors.upper.training_options import recompute, set_dropout, set_layer_dropout
 from featcache.extractors.upper.upper_blocks import UpperBlocks
 from featcache.layer_selection import select_layers
+from featcache.units import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +177,8 @@ def _names(module: Any) -> dict[int, str]:
 def _wanted(source: ModelSource, layers: str, k: int, num_blocks: int) -> tuple[str, ...]:
     if not 0 <= k < num_blocks:
         raise ModelError(
-            f"--from-layer is {k}, but {source.model} has {num_blocks} blocks; expected 0 to {num_blocks - 1}"
+            f"--from-layer is {k}, but {source.model} has {counted(num_blocks, 'block')}; expected "
+            + (f"0 to {num_blocks - 1}" if num_blocks > 1 else "0")
         )
     names = tuple(str(number) for number in range(k, num_blocks + 1))
     return tuple(names[position] for position in select_layers(layers, names, num_blocks=num_blocks))

@@ -12,6 +12,7 @@ from featcache.extractors.models import load
 from featcache.extractors.pretrained import explained, quiet_transformers
 from featcache.extractors.text_models import load_text_model
 from featcache.extractors.upper.model_source import ModelSource
+from featcache.files.disk import writing, writing_tensors
 
 # Parts of parameter names that are not written: a decoder does not fit to a trained encoder.
 NOT_WRITTEN = "decoder"
@@ -27,6 +28,7 @@ def save_model(source: ModelSource, trained: Mapping[str, Tensor], folder: Path)
 
     Raises:
         ModelError: the origin of the weights is not available, or its weights changed.
+        DiskError: the folder cannot be written.
     """
     loaded: Any
     if source.text:
@@ -54,6 +56,6 @@ def save_model(source: ModelSource, trained: Mapping[str, Tensor], folder: Path)
             parameters[name].copy_(values)
     written = {name: values for name, values in loaded.whole.state_dict().items() if NOT_WRITTEN not in name}
     folder.mkdir(parents=True, exist_ok=True)
-    with quiet_transformers(), explained(source.model):
+    with quiet_transformers(), explained(source.model), writing(folder), writing_tensors():
         loaded.whole.save_pretrained(folder, state_dict=written)
         companion.save_pretrained(folder)

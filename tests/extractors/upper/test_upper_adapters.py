@@ -104,6 +104,8 @@ def test_layers_are_chosen_by_name(plain):
             {"modules": "q_proj"},
             r"no linear layers 'q_proj'; expected attention, all, or some of dense, key, qu",
         ),
+        ("bert", {"modules": ""}, r"^--lora-modules '': a name is empty; expected attention, all, or some of dense"),
+        ("bert", {"modules": "key,"}, r"^--lora-modules key,: a name is empty; expected attention, all, or some of"),
     ],
 )
 def test_what_does_not_apply_is_refused(plain, case, options, message):
