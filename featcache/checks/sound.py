@@ -96,13 +96,13 @@ class Sound:
         if self._rest is not None and len(self._rest):
             samples = np.concatenate([self._rest, samples])
         whole = len(samples) // self._hop
-        self._add_frames(samples[: whole * self._hop].reshape(whole, self._hop, -1))
+        self._add_frames(samples[: whole * self._hop].reshape(whole, self._hop, samples.shape[1]))
         self._rest = samples[whole * self._hop :].copy()
 
     def _add_frames(self, frames: npt.NDArray[np.float32]) -> None:
         # The variance, because an offset is no sound.
         self._num_frames += len(frames)
-        self._num_silent += int((frames.var(axis=1).mean(axis=1) < 10 ** (SILENT_DB / 10)).sum())
+        self._num_silent += int((frames.var(axis=1, dtype=np.float64).mean(axis=1) < 10 ** (SILENT_DB / 10)).sum())
 
     def finish(self, facts: Any) -> None:
         """Write the facts into a row of a table of the type ``FACTS``."""

@@ -50,7 +50,7 @@ def sound_findings(manifest: Manifest, facts: npt.NDArray[Any]) -> Iterator[Find
             manifest[int(row)], "clipping", f"{100 * facts['clipped'][row]:.1f} % of the samples are clipped"
         )
     for row in np.flatnonzero(measured & (facts["offset"] >= MOST_OFFSET)):
-        found = f"the mean of the samples is {100 * facts['offset'][row]:.1f} % of full scale"
+        found = f"the mean of the samples is {100 * float(facts['offset'][row]):.1f} % of full scale"
         yield finding_on(manifest[int(row)], "dc-offset", found)
     yield from _durations(manifest, facts)
     yield from _different(manifest, facts, "sampling_rate", "sampling-rate", "{} Hz")

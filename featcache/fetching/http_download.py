@@ -61,6 +61,7 @@ class _Redirects(request.HTTPRedirectHandler):
         return again
 
     def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
+        fp.close()  # urllib would read all that the server sends beside the redirect, which may have no end
         try:
             return super().http_error_302(req, fp, code, msg, headers)
         except ValueError as error:  # The address has no valid host.
@@ -222,6 +223,7 @@ def _continue(remote: RemoteFile, part: Path, title: str) -> None:
     except (OSError, http.client.HTTPException) as error:
         raise _BrokenError(_reason(error)) from error
     with answer:
+        _check_encoding(answer, remote)
         start, found = _agreed(answer, remote, start, note)
         _check_size(remote, found.total)
         with writing(part):
@@ -250,7 +252,7 @@ def _write(answer: Any, part: Path, start: int, total: int | None, title: str) -
         done = start
         while True:
             try:
-                piece = answer.read(_PIECE)
+                piece = answer.read1(_PIECE)  # keeps what has arrived if the connection breaks
             except (OSError, http.client.HTTPException) as error:
                 raise _BrokenError(_reason(error)) from error
             if not piece:
@@ -269,6 +271,16 @@ def _bar(title: str, start: int, total: int | None) -> AbstractContextManager[Ca
     if total is None:
         return progress(title, None, rate=lambda done, took: f"{format_bytes(done)}, {format_bytes(done / took)}/s")
     return progress(title, total - start, rate=lambda done, took: f"{format_bytes(done / took)}/s")
+
+
+def _check_encoding(answer: Any, remote: RemoteFile) -> None:
+    """Refuse a file that the server compressed against the request; it may name the compression of an archive."""
+    encoding = one_line(answer.headers.get("Content-Encoding") or "")[:100].strip().lower()
+    if encoding not in ("", "identity") and not remote.file_name.lower().endswith((".gz", ".tgz", ".xz")):
+        raise CorpusError(
+            f"{remote.address}: the server sends the file compressed ({encoding}), expected the file itself; "
+            "download it in a browser"
+        )
 
 
 def _check_size(remote: RemoteFile, found: int | None) -> None:

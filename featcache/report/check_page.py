@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from featcache.checks.check_corpus import CheckedCorpus, check_corpus
-from featcache.checks.findings import KINDS, Finding, findings_csv
+from featcache.checks.findings import COLUMNS, KINDS, Finding, findings_csv
 from featcache.corpora.published_counts import counts_in
-from featcache.errors import StoreError
-from featcache.files.regular import replace_file
+from featcache.errors import StoreError, listed
+from featcache.files.regular import read_regular, replace_file
 from featcache.registry import naming
 from featcache.report.audio_links import AudioLinks, audio_links
 from featcache.report.embedded import script_data
@@ -24,6 +24,9 @@ from featcache.utterances import NO_TARGETS
 from featcache.workspace import Workspace
 
 CHECK, FINDINGS = "check.html", "findings.csv"
+_FIGURES = ("classes", "durations", "levels", "classes-of-speakers")
+FILES = (CHECK, FINDINGS, *(f"{name}.{suffix}" for name in _FIGURES for suffix in ("png", "svg", "pdf")))
+"""Names of all files that a check may write."""
 # Number of findings of one kind in the table of the page; findings.csv has all.
 _MOST_SHOWN = 500
 # Number of rows of other tables.
@@ -71,8 +74,8 @@ def write_check(
             files cannot be written.
     """
     workspace = Workspace.at(home)
-    if out is not None and (Path(out) / METRICS).exists():
-        raise StoreError(f"{out} is a run, not a folder of checks; choose another folder with --out")
+    if out is not None:
+        _check_is_free(Path(out))
     checked = check_corpus(
         workspace, corpus, data=data, layout=layout, target=target, protocol=protocol, workers=workers
     )
@@ -81,6 +84,29 @@ def write_check(
     replace_file(table, findings_csv(checked.findings))
     replace_file(page, _page(checked, folder).encode())
     return WrittenCheck(page=page, table=table, checked=checked)
+
+
+def _check_is_free(folder: Path) -> None:
+    """Check that a folder has no files of others that a check would replace; those of an earlier check it may replace.
+
+    Raises:
+        StoreError: it is a run, or has such files.
+    """
+    if (folder / METRICS).exists():
+        raise StoreError(f"{folder} is a run, not a folder of checks; choose another folder with --out")
+    there = [name for name in FILES if os.path.lexists(folder / name)]
+    if there and not _is_written(folder / FINDINGS):
+        found = f"{folder} contains {listed(there)}, but no {FINDINGS} of an earlier check"
+        raise StoreError(f"{found}; choose another folder with --out")
+
+
+def _is_written(table: Path) -> bool:
+    """Check whether a table is one of an earlier check, which writes it before its other files."""
+    start = ",".join(COLUMNS[:2]).encode()
+    try:
+        return read_regular(table, len(start)) == start
+    except OSError:
+        return False
 
 
 def kind_rows(findings: Sequence[Finding]) -> list[tuple[str, int, bool]]:

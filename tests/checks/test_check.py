@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from featcache.audio import decoding
 from featcache.checks.findings import KINDS
 from featcache.cli.app import app
-from featcache.errors import FeatcacheError
+from featcache.errors import FeatcacheError, StoreError
 from featcache.report import check_figures
-from featcache.report.check_page import write_check
+from featcache.report.check_page import CHECK, FILES, FINDINGS, write_check
 from tests.checks.planted import RATE, SCRIPT, clean_corpus, planted_corpus, voice, write_manifest
 
 # Kinds that only other corpora than the planted one can have; each has a test of its own.
@@ -43,6 +43,11 @@ def test_every_planted_problem_is_found_and_no_other(planted):
         kind: names for kind, names in expected.items() if names is not None
     }
     assert set(found) == set(expected)
+
+
+def test_no_file_is_written_under_a_name_that_is_not_checked_before(planted):
+    _, written = planted
+    assert {one.name for one in written.page.parent.iterdir()} == set(FILES)
 
 
 def test_findings_say_what_was_found(planted):
@@ -159,3 +164,19 @@ def test_the_exit_code_says_whether_something_needs_attention(tmp_path, monkeypa
     assert "39 utterances checked: 1 finding to look at" in result.output
     for arguments in (["other"], ["small", "--target", "mood"], ["small", "--protocol", "loso2"]):
         assert isinstance(CliRunner().invoke(app, ["--quiet", "check", *arguments]).exception, FeatcacheError)
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize("name", [CHECK, FINDINGS, "classes.png"])
+def test_files_of_others_are_not_replaced(tmp_path, name):
+    clean_corpus(tmp_path / "corpora" / "small", np.random.default_rng(5), number=1)
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / name).write_text("finding,of mine\n", encoding="utf-8")
+    with pytest.raises(StoreError, match=f"mine contains '{name}', but no {FINDINGS} of an earlier check; choose"):
+        write_check("small", home=tmp_path, out=folder)
+    assert [one.name for one in folder.iterdir()] == [name]
+    (folder / name).rename(folder / "notes.txt")
+    for _ in range(2):
+        written = write_check("small", home=tmp_path, out=folder)
+    assert {one.name for one in folder.iterdir()} == {"notes.txt", written.page.name, FINDINGS}

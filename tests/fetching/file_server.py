@@ -21,6 +21,8 @@ class Served:
         moved: Address to which requests are redirected.
         status: Answers of the next requests in place of the file.
         head: Whether HEAD is answered.
+        encoding: Header ``Content-Encoding``; none by default.
+        beside: Number of bytes that are sent beside a redirect.
     """
 
     content: bytes
@@ -31,6 +33,8 @@ class Served:
     moved: str = ""
     status: tuple[int, ...] = ()
     head: bool = True
+    encoding: str = ""
+    beside: int = 0
 
 
 class FileServer:
@@ -83,9 +87,9 @@ def _answer(handler, server):
         found.status = tuple(others)
         return _send(handler, status)
     if found.moved:
-        return _send(handler, 302, {"Location": found.moved})
+        return _send(handler, 302, {"Location": found.moved}, 0 if head else found.beside)
     tag = f'"{hashlib.sha1(found.content).hexdigest()}"' if found.tag is None else found.tag
-    headers = {"ETag": tag} if tag else {}
+    headers = ({"ETag": tag} if tag else {}) | ({"Content-Encoding": found.encoding} if found.encoding else {})
     wanted = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
     start = 0
     if wanted and found.ranges and handler.headers.get("If-Range") == tag:
@@ -113,8 +117,10 @@ def _answer(handler, server):
     return None
 
 
-def _send(handler, status, headers=()):
+def _send(handler, status, headers=(), size=0):
     handler.send_response(status)
-    for name, value in {**dict(headers), "Content-Length": "0"}.items():
+    for name, value in {**dict(headers), "Content-Length": str(size)}.items():
         handler.send_header(name, value)
     handler.end_headers()
+    for _ in range(0, size, 10_000):
+        handler.wfile.write(bytes(min(size, 10_000)))

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import tracemalloc
 
 import pytest
 
@@ -169,6 +170,58 @@ def test_a_redirect_to_anything_else_is_refused(remote, tmp_path, place):
 def test_a_redirect_without_an_end_is_refused(remote, tmp_path):
     with pytest.raises(CorpusError, match="cannot be downloaded"):
         download(remote(moved="/a.zip"), tmp_path / "a.zip", "a")
+
+
+def test_what_comes_beside_a_redirect_is_not_read(server, remote, tmp_path):
+    """It may have no end. A connection buffers far less than these 100 MB."""
+    one = remote(moved="/b", beside=10**8)
+    server.files["/b"] = Served(CONTENT)
+    tracemalloc.start()
+    try:
+        download(one, tmp_path / "a.zip", "a")
+        assert tracemalloc.get_traced_memory()[1] < 10**8 / 2
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "a.zip").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(("name", "is_taken"), [("a.zip", False), ("a.csv", False), ("a.tar.gz", True)])
+def test_a_file_that_the_server_compresses_is_refused(server, tmp_path, name, is_taken):
+    """Servers also name the compression of the file itself."""
+    server.files[f"/{name}"] = Served(CONTENT, encoding="gzip")
+    one = RemoteFile(address=f"{server.address}/{name}")
+    if is_taken:
+        download(one, tmp_path / name, "a")
+        assert (tmp_path / name).read_bytes() == CONTENT
+        return
+    with pytest.raises(CorpusError, match=r"sends the file compressed \(gzip\), expected the file itself; download it"):
+        download(one, tmp_path / name, "a")
+    assert os.listdir(tmp_path) == []
+
+
+class _Reset:
+    """An answer whose connection is reset after some bytes have arrived, as many as a socket gives."""
+
+    def __init__(self, content):
+        self._content = content
+
+    def read1(self, size):
+        piece, self._content = self._content[:size], self._content[size:]
+        if not piece:
+            raise ConnectionResetError(104, "Connection reset by peer")
+        return piece
+
+    def read(self, size):
+        while self.read1(size):
+            pass
+
+
+def test_what_arrived_before_a_reset_is_kept(tmp_path):
+    """A slow server that resets its connections before a whole piece arrived would never get further."""
+    (tmp_path / "a.part").touch()
+    with pytest.raises(http_download._BrokenError):
+        http_download._write(_Reset(b"x" * 90), tmp_path / "a.part", 0, 1000, "a")
+    assert (tmp_path / "a.part").read_bytes() == b"x" * 90
 
 
 def test_a_server_that_is_not_there_is_told_at_once(tmp_path, monkeypatch):
