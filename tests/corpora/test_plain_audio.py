@@ -26,7 +26,7 @@ def calls(tmp_path):
 
 
 def test_a_folder_without_a_table_is_extracted_if_the_user_says_so(calls, tmp_path, capsys):
-    with pytest.raises(CorpusError, match="column 'path', or extract it without labels with --layout audio"):
+    with pytest.raises(CorpusError, match="column 'path', or read the audio without labels with --layout audio"):
         featcache.extract(model="spectrogram", data=calls)
     report = featcache.extract(model="spectrogram", data=calls, layout="audio")
     assert summarise_report(report).splitlines()[1] == TOLD.format("3 of 3 utterances have")

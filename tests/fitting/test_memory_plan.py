@@ -110,9 +110,9 @@ def test_a_training_counts_what_it_holds(make_cache, monkeypatch, head, optimize
     fit(head=head, optimizer=optimizer, seeds=(1,), max_epochs=1)
     [setup] = setups_of(cache, head=head, optimizer=optimizer)
     size = sum(one.nbytes for one in setup.new_head(1).state_dict().values())
-    # The copy that replaces the best weights exists for a moment only. Weights of lstm that no gradient reaches count
-    # like the others.
-    expected = held[0] + size + (1 + states) * unused[0]
+    # The copy that replaces the best weights exists for a moment only. Weights of lstm that are not trained count like
+    # the others, but have no gradient, no states and no best values.
+    expected = held[0] + size + (2 + states) * unused[0]
     assert memory_plan._training_bytes(setup, in_windows=False) == expected
 
 
