@@ -118,7 +118,8 @@ def _counted(content: BinaryIO, demuxer: str) -> Header:
         if rate and announced is not None:
             decoded = num_samples / rate
             if decoded + _SECONDS_LESS + _SHARE_LESS * announced < announced:
-                raise ContainerError(f"cut off, {announced:.2f} s announced, decoding ended at {decoded:.2f} s")
+                found = f"{announced:.2f} s announced, {decoded:.2f} s decoded"
+                raise ContainerError(f"cut off, or with gaps in its times: {found}; get it again, or convert it to WAV")
         return Header(
             num_samples=num_samples,
             sampling_rate=rate or 1,
