@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from featcache.audio.containers import ContainerError
+from featcache.audio.containers import ContainerError, check_rate
 from featcache.audio.header import Header
 from featcache.files.content import HEAD_BYTES, describe_content
 
@@ -114,6 +114,8 @@ def _counted(content: BinaryIO, demuxer: str) -> Header:
                 raise ContainerError(
                     f"its {stream.num_bytes} bytes decode to more than {most} samples; divide the file"
                 )
+        if num_samples:
+            check_rate(rate)
         announced = stream.seconds
         if rate and announced is not None:
             decoded = num_samples / rate
