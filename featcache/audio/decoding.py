@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from featcache.audio.containers import ContainerError, ShownFile, View, counted_mpeg, demuxer_of, look_at
+from featcache.audio.containers import ContainerError, ShownFile, View, check_rate, counted_mpeg, demuxer_of, look_at
 from featcache.audio.containers.plain_wav import HEAD, plain_wav
 from featcache.audio.header import Header
 from featcache.audio.media_decoder import opened_media
@@ -141,6 +141,7 @@ def _opened_by_libsndfile(path: Path, content: BinaryIO) -> Iterator[Decoder]:
     view = _view(path, content)
     with _shown(content, view) as file:
         num_samples = file.frames if view.num_samples is None else view.num_samples
+        check_rate(int(file.samplerate))
         if view.check_end:
             _check_end(path, file, view, num_samples)
         yield SndfileDecoder(

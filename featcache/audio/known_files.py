@@ -22,6 +22,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
+from featcache.audio.containers.view import LOWEST_RATE
 from featcache.audio.decoding import SETTLED, read_header
 from featcache.audio.header import Header
 from featcache.audio.source_file import sha256_of_audio
@@ -202,7 +203,7 @@ def _parsed(line: bytes) -> _Known | None:
                 ends_early=early == "1",
                 decoder=sys.intern(decoder),
             )
-            if header.num_samples < 0 or min(header.sampling_rate, header.num_channels) <= 0:
+            if header.num_samples < 0 or header.sampling_rate < LOWEST_RATE or header.num_channels <= 0:
                 return None
         return _Known(state=(int(size), int(mtime), int(ctime), int(inode)), sha256=sha256, header=header)
     except ValueError:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from featcache.audio.containers import ContainerError
+from featcache.audio.containers import ContainerError, check_rate
 from featcache.audio.header import Header
 from featcache.files.content import HEAD_BYTES, describe_content
 
@@ -114,11 +114,14 @@ def _counted(content: BinaryIO, demuxer: str) -> Header:
                 raise ContainerError(
                     f"its {stream.num_bytes} bytes decode to more than {most} samples; divide the file"
                 )
+        if num_samples:
+            check_rate(rate)
         announced = stream.seconds
         if rate and announced is not None:
             decoded = num_samples / rate
             if decoded + _SECONDS_LESS + _SHARE_LESS * announced < announced:
-                raise ContainerError(f"cut off, {announced:.2f} s announced, decoding ended at {decoded:.2f} s")
+                found = f"{announced:.2f} s announced, {decoded:.2f} s decoded"
+                raise ContainerError(f"cut off, or with gaps in its times: {found}; get it again, or convert it to WAV")
         return Header(
             num_samples=num_samples,
             sampling_rate=rate or 1,

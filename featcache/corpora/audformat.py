@@ -45,9 +45,12 @@ def read(path: Path) -> tuple[Path, Manifest]:
     files: dict[str, Row] = {}
     segments: dict[tuple[str, str, str], Row] = {}
     for name, table in header["tables"].items():
-        for row in _rows(header_path, name):
+        rows_of_table = list(_rows(header_path, name))
+        # Beside segments, a whole file is one, too: it has no end.
+        segmented = any(row["start"] or row["end"] for row in rows_of_table)
+        for row in rows_of_table:
             index = (row["file"], row["start"], row["end"])
-            known = segments.setdefault(index, {}) if index[1:] != ("", "") else files.setdefault(row["file"], {})
+            known = segments.setdefault(index, {}) if segmented else files.setdefault(row["file"], {})
             for label, value in _labels(header, table, row):
                 if known.setdefault(label, value) == value:
                     continue
@@ -59,7 +62,7 @@ def read(path: Path) -> tuple[Path, Manifest]:
     else:
         rows = [
             dict(zip(INDEX, (file, start, end), strict=True))
-            | {"utterance_id": f"{file.rpartition('.')[0]}_{start}-{end}"}
+            | {"utterance_id": file.rpartition(".")[0] + (f"_{start}-{end}" if start or end else "")}
             | files.get(file, {})
             | row
             for (file, start, end), row in segments.items()
@@ -116,6 +119,8 @@ def _rows(header_path: Path, name: str) -> Iterator[Row]:
             f"{header_path}: neither {stem}.csv nor .parquet exists, and a pickle is never loaded; "
             "save the database with storage_format='csv'"
         ) from error
+    except ManifestError:
+        raise
     except (OSError, ValueError, KeyError, ImportError, NotImplementedError) as error:
         raise ManifestError(f"{table_path}: cannot be read as a table with a column 'file' ({error!r})") from error
     for row in table.to_dict("records"):

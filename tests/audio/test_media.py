@@ -4,6 +4,7 @@ import re
 import struct
 import subprocess
 import sys
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -117,6 +118,18 @@ def test_files_that_are_cut_are_refused(tmp_path, spoken, form, codec):
     for share in (0.3, 0.6, 0.95):
         (tmp_path / f"cut{share}").write_bytes(content[: int(share * len(content))])
         assert "cut off" in refused(tmp_path, f"cut{share}")
+
+
+def test_a_recording_with_gaps_in_its_times_is_refused_for_that(tmp_path, spoken):
+    """Recorders leave out silence so; without it, later segments of the file would be at other times."""
+    with av.open(str(tmp_path / "gaps.mkv"), "w") as out:
+        sound = out.add_stream("pcm_s16le", rate=RATE, layout="stereo")
+        for start in (0, 3 * RATE):
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(spoken), format="s16p", layout="stereo")
+            frame.sample_rate, frame.pts, frame.time_base = RATE, start, Fraction(1, RATE)
+            out.mux(sound.encode(frame))
+        out.mux(sound.encode(None))
+    assert "cut off, or with gaps in its times: 4.00 s announced, 2.00 s decoded; " in refused(tmp_path, "gaps.mkv")
 
 
 def test_a_stream_without_a_stated_end_that_is_cut_ends_early(tmp_path, spoken):

@@ -322,6 +322,16 @@ def test_audformat_segments_inherit_from_their_files(tmp_path, storage):
     assert all((u.speaker_id, u.labels["emotion"]) == ("a", "anger") for u in (first, second))
 
 
+@pytest.mark.parametrize("storage", ["csv", "parquet"])
+def test_a_whole_file_among_audformat_segments_is_an_utterance(tmp_path, storage):
+    db = database()
+    index = audformat.segmented_index(["wav/1.wav", "wav/2.wav"], ["0.5s", "0s"], ["1s", pd.NaT])
+    add(db, "segments", index, {"arousal": [0.25, 0.75]})
+    db.save(tmp_path, storage_format=storage)
+    found = {(u.path, u.start, u.end): (u.speaker_id, u.labels["arousal"]) for u in read_corpus(tmp_path).manifest}
+    assert found == {("wav/1.wav", 0.5, 1.0): ("a", "0.25"), ("wav/2.wav", None, None): ("b", "0.75")}
+
+
 def test_audformat_tables_that_disagree(tmp_path):
     db = database(splits=False)
     add(db, "other", audformat.filewise_index(["wav/1.wav"]), {"emotion": ["fear"]})
@@ -357,6 +367,10 @@ def test_a_pickle_is_never_loaded(tmp_path):
         ({"db.yaml": "tables: {x: {}}", "db.x.csv": "path\n1.wav\n"}, "db.x.csv: cannot be read as a table with"),
         ({"db.yaml": "tables: {x: {}}", "db.x.csv": "file,start\n1.wav,soon\n"}, "db.x.csv: cannot be read as a table"),
         ({"db.yaml": "tables: {x: {}}", "db.x.parquet": "PAR1"}, "db.x.parquet: cannot be read as a table"),
+        (
+            {"db.yaml": "tables: {x: {}}", "db.x.csv": "file,file\na,b\n"},
+            r"db.x.csv: column 'file' occurs 2 times; \w+",
+        ),
         ({"db.yaml": "tables: {x: {}}", "db.x.csv": "file\n/etc/1.wav\n"}, "must stay inside the corpus folder"),
         ({"db.yaml": "tables: {x: {}}", "db.x.csv": "file\n../1.wav\n"}, "must stay inside the corpus folder"),
         ({"db.yaml": "tables: {}"}, "no utterances"),
@@ -370,6 +384,7 @@ def test_hostile_and_faulty_audformat_databases(write, files, message):
     with pytest.raises(ManifestError, match=message) as error:
         read_corpus(write(files))
     assert "\n" not in str(error.value)
+    assert "ManifestError" not in str(error.value)
 
 
 def test_tables_cost_nothing_until_they_are_read():

@@ -7,9 +7,9 @@ from featcache.audio.containers.flac import look_at_flac
 from featcache.audio.containers.media_kind import demuxer_of
 from featcache.audio.containers.mpeg import counted_mpeg, look_at_mpeg
 from featcache.audio.containers.ogg import look_at_ogg
-from featcache.audio.containers.view import ContainerError, ShownFile, View
+from featcache.audio.containers.view import ContainerError, ShownFile, View, check_rate
 
-__all__ = ["ContainerError", "ShownFile", "View", "counted_mpeg", "demuxer_of", "look_at"]
+__all__ = ["ContainerError", "ShownFile", "View", "check_rate", "counted_mpeg", "demuxer_of", "look_at"]
 
 
 def look_at(file: BinaryIO) -> View | None:

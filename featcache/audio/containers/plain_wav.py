@@ -5,6 +5,8 @@ Source: Microsoft & IBM 1991 (RIFF); Microsoft 2001 (WAVEFORMATEXTENSIBLE).
 
 import struct
 
+from featcache.audio.containers.view import LOWEST_RATE
+
 HEAD = 512
 """Number of bytes that contain the header of usual WAV files."""
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
@@ -52,7 +54,7 @@ def _format(chunk: bytes) -> tuple[int, int, int] | None:
         if len(chunk) != 40 or chunk[26:] != _GUID or struct.unpack_from("<H", chunk, 18)[0] != bits:
             return None
         [code] = struct.unpack_from("<H", chunk, 24)
-    usual = bits in _BITS.get(code, ()) and 0 < channels <= _MOST_CHANNELS and 0 < rate <= _HIGHEST_RATE
+    usual = bits in _BITS.get(code, ()) and 0 < channels <= _MOST_CHANNELS and LOWEST_RATE <= rate <= _HIGHEST_RATE
     if not usual or width != channels * bits // 8 or per_second != rate * width:
         return None
     return rate, width, channels

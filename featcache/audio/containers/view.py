@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+LOWEST_RATE = 1000
+"""Lowest sampling rate in Hz that a header may state: with less there is no speech, and no sample per frame."""
+
 
 class ContainerError(Exception):
     """Container that contradicts itself or the size of its file. The message does not name the file."""
@@ -83,3 +86,13 @@ class ShownFile(io.RawIOBase):
         buffer[: len(piece)] = piece
         self._position += len(piece)
         return len(piece)
+
+
+def check_rate(sampling_rate: int) -> None:
+    """Check the sampling rate that a header states.
+
+    Raises:
+        ContainerError: it is below ``LOWEST_RATE``.
+    """
+    if sampling_rate < LOWEST_RATE:
+        raise ContainerError(f"its sampling rate is {sampling_rate} Hz, expected {LOWEST_RATE} or more; get it again")
