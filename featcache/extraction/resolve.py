@@ -151,12 +151,14 @@ def resolve(options: ExtractionOptions, workspace: Workspace) -> ExtractionReque
         speaker_from=options.speaker_from,
     )
     part = options.part()
-    requested = list(place.manifest.limited(options.limit))
-    wanted = requested[part[0] :: part[1]]
-    readable = _as_read(options, place, wanted)
     tuned = tuned_source(
         options.encoder, workspace, text=options.text is not None, fold=options.fold, seed=options.seed
     )
+    requested = list(place.manifest.limited(options.limit))
+    if tuned is not None:
+        requested = tuned.without_failed(requested, place.cache.name)
+    wanted = requested[part[0] :: part[1]]
+    readable = _as_read(options, place, wanted)
     fold_of = tuned.fold_of(requested, place.cache.name) if tuned else {}
     stores = _with_views(options, _stores(options, place.cache, tuned))
     # The workers of a cluster use their own devices.
