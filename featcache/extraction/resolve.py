@@ -115,6 +115,7 @@ class ExtractionRequest:
         workers: Number of threads.
         tuned: Fine-tuned models of a run; None for any other extractor.
         fold_of: Utterance id → fold whose model computes it; empty for any other extractor.
+        num_failed_before: Number of utterances that are not requested because they failed in the store of the run.
     """
 
     options: ExtractionOptions
@@ -128,6 +129,7 @@ class ExtractionRequest:
     workers: int
     tuned: TunedSource | None = None
     fold_of: Mapping[str, int] = field(default_factory=dict)
+    num_failed_before: int = 0
 
 
 def resolve(options: ExtractionOptions, workspace: Workspace) -> ExtractionRequest:
@@ -154,7 +156,7 @@ def resolve(options: ExtractionOptions, workspace: Workspace) -> ExtractionReque
     tuned = tuned_source(
         options.encoder, workspace, text=options.text is not None, fold=options.fold, seed=options.seed
     )
-    requested = list(place.manifest.limited(options.limit))
+    requested = chosen = list(place.manifest.limited(options.limit))
     if tuned is not None:
         requested = tuned.without_failed(requested, place.cache.name)
     wanted = requested[part[0] :: part[1]]
@@ -176,6 +178,7 @@ def resolve(options: ExtractionOptions, workspace: Workspace) -> ExtractionReque
         workers=options.workers or default_workers(device),
         tuned=tuned,
         fold_of=fold_of,
+        num_failed_before=len(chosen) - len(requested),
     )
 
 

@@ -283,6 +283,7 @@ def test_utterances_that_failed_in_the_store_of_the_run_are_left_out(place, tmp_
     run = place.finetune(home=home, name="partial", max_epochs=1)
     report = featcache.extract(model="partial", **common)
     assert set(featcache.open(report.cache)["partial"].utterance_ids) == {one.utterance_id for one in manifest}
+    assert report.left_out == {"failed in the store of the run": 1}
     told = f"1 of 13 utterances ('broken') have no features in the store ssl of {run.path}, where they failed"
     assert told in caplog.text
 
