@@ -1,11 +1,13 @@
 """RUN in ``--model`` or ``--text`` → fine-tuned models, and the fold whose model computes each utterance."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from featcache.cache.failures import read_failures
 from featcache.cache.identity import WEIGHTS
 from featcache.cache.known_audio import KnownAudio, audio_store
 from featcache.cache.tuned_store import TUNED, TestParts, TunedOrigin, fold_by_utterance, tested_sha256
@@ -22,6 +24,8 @@ from featcache.runs.parse import REFIT
 from featcache.runs.reader import RunFolder, find_run, is_run
 from featcache.runs.tuned_models import stores_with_models, tested_by_fold, trainings_of
 from featcache.workspace import Workspace, check_name
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +98,33 @@ class TunedSource:
         if store := audio_store(self.cache, [self.store, *self.run.config["features"]]):
             found.add_store(store)
         return found
+
+    def without_failed(self, utterances: Sequence[Utterance], corpus: str) -> list[Utterance]:
+        """Return utterances without those that no fold tested because they failed in the store of the run.
+
+        Args:
+            utterances: The requested utterances.
+            corpus: Name of their corpus.
+
+        Raises:
+            StoreError: the table of failures is damaged.
+        """
+        if self.fold is not None or self.tested is None or corpus != self.run.config["corpus"]:
+            return list(utterances)
+        failed = {one.utterance_id for one in read_failures(self.cache / check_name("store", self.store))}
+        failed -= fold_by_utterance(self.tested, self.folds).keys()
+        left = [utterance for utterance in utterances if utterance.utterance_id not in failed]
+        if not left or len(left) == len(utterances):
+            return list(utterances)
+        log.warning(
+            "%d of %d utterances (%s) have no features in the store %s of %s, where they failed, and are left out",
+            len(utterances) - len(left),
+            len(utterances),
+            listed(utterance.utterance_id for utterance in utterances if utterance.utterance_id in failed),
+            self.store,
+            self.run.path,
+        )
+        return left
 
     def fold_of(self, utterances: Sequence[Utterance], corpus: str) -> dict[str, int]:
         """Return utterance id → fold whose model computes it.

@@ -23,7 +23,10 @@ def count_left_out(request: ExtractionRequest, failures: Iterable[Failure]) -> d
     counts = {
         "audio files outside the corpus": len(files.ignored) if files else 0,
         "in the label files, but without audio": len(files.missing) if files else 0,
-        f"not chosen by --limit {request.options.limit}": len(place.manifest) - len(request.requested),
+        f"not chosen by --limit {request.options.limit}": len(place.manifest)
+        - len(request.requested)
+        - request.num_failed_before,
+        "failed in the store of the run": request.num_failed_before,
         "in the other parts": len(request.requested) - len(request.wanted),
     }
     reasons = {failure.utterance_id: _without_details(failure) for failure in failures}

@@ -115,6 +115,7 @@ class ExtractionRequest:
         workers: Number of threads.
         tuned: Fine-tuned models of a run; None for any other extractor.
         fold_of: Utterance id → fold whose model computes it; empty for any other extractor.
+        num_failed_before: Number of utterances that are not requested because they failed in the store of the run.
     """
 
     options: ExtractionOptions
@@ -128,6 +129,7 @@ class ExtractionRequest:
     workers: int
     tuned: TunedSource | None = None
     fold_of: Mapping[str, int] = field(default_factory=dict)
+    num_failed_before: int = 0
 
 
 def resolve(options: ExtractionOptions, workspace: Workspace) -> ExtractionRequest:
@@ -151,12 +153,14 @@ def resolve(options: ExtractionOptions, workspace: Workspace) -> ExtractionReque
         speaker_from=options.speaker_from,
     )
     part = options.part()
-    requested = list(place.manifest.limited(options.limit))
-    wanted = requested[part[0] :: part[1]]
-    readable = _as_read(options, place, wanted)
     tuned = tuned_source(
         options.encoder, workspace, text=options.text is not None, fold=options.fold, seed=options.seed
     )
+    requested = chosen = list(place.manifest.limited(options.limit))
+    if tuned is not None:
+        requested = tuned.without_failed(requested, place.cache.name)
+    wanted = requested[part[0] :: part[1]]
+    readable = _as_read(options, place, wanted)
     fold_of = tuned.fold_of(requested, place.cache.name) if tuned else {}
     stores = _with_views(options, _stores(options, place.cache, tuned))
     # The workers of a cluster use their own devices.
@@ -174,6 +178,7 @@ def resolve(options: ExtractionOptions, workspace: Workspace) -> ExtractionReque
         workers=options.workers or default_workers(device),
         tuned=tuned,
         fold_of=fold_of,
+        num_failed_before=len(chosen) - len(requested),
     )
 
 

@@ -11,7 +11,7 @@ from featcache.errors import StoreError
 from featcache.extractors.checkpoint import SPEECH, TEXT
 from featcache.extractors.hub import CONFIG
 from featcache.extractors.safetensors_revision import INDEX
-from featcache.files.disk import writing_tensors
+from featcache.files.disk import reading, writing_tensors
 from featcache.files.regular import read_regular, replace_file, replacing
 from featcache.files.values import parse_json
 from featcache.publishing.shareable import check_no_paths
@@ -56,7 +56,8 @@ def write_models(folder: Path, run: RunFolder, heads: Iterable[tuple[int, int]])
 
 def _files(folder: Path) -> Iterator[str]:
     """Yield the names of the files of a model that are published."""
-    found = sorted(path.name for path in folder.glob("*"))
+    with reading(folder):
+        found = sorted(path.name for path in folder.glob("*"))
     if CONFIG not in found:
         raise StoreError(f"{folder} has no {CONFIG}; {REFIT}")
     yield from (name for name in found if name in READ_FILES or WEIGHT_FILE.fullmatch(name))

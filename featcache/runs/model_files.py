@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from featcache.files.checksums import recorded_checksums
+from featcache.files.disk import reading
 from featcache.files.regular import is_hidden
 from featcache.files.values import damaged
 from featcache.runs.file_names import model_name
@@ -38,6 +39,7 @@ def checked_model(run: Path, store: str, *, seed: int, fold: int) -> tuple[Path,
 
 
 def _files(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        raise damaged(folder, "the folder of this fine-tuned model is missing", REFIT)
-    return sorted(path.name for path in folder.iterdir() if not is_hidden(path.name))
+    with reading(folder):
+        if not folder.is_dir():
+            raise damaged(folder, "the folder of this fine-tuned model is missing", REFIT)
+        return sorted(path.name for path in folder.iterdir() if not is_hidden(path.name))

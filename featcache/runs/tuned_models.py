@@ -5,6 +5,7 @@ from typing import Any
 
 from featcache.cache.identity import StoreIdentity
 from featcache.errors import StoreError
+from featcache.files.disk import reading
 from featcache.files.values import check_types, damaged
 from featcache.runs.file_names import CONFIG, MODELS, PREDICTIONS, seed_and_fold
 from featcache.runs.identity import STORE_SETTINGS
@@ -34,7 +35,8 @@ def trainings_of(run: RunFolder, store: str) -> set[tuple[int, int]]:
         StoreError: the run has none.
     """
     folder = run.path / MODELS / check_name("store", store, run.path)
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    with reading(folder):
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     found = {key for key in map(seed_and_fold, names) if key}
     if not found:
         raise StoreError(f"{run.path} has no fine-tuned models of {store}; {REFIT}")

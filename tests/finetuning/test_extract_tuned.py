@@ -1,6 +1,7 @@
 """``extract --model RUN``: the store of a fine-tuned model has the hidden states that transformers computes."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,9 +19,11 @@ from featcache.extraction.merge import merge
 from featcache.extraction.summary import next_step
 from featcache.extraction.verify import damaged_files, recompute
 from featcache.fitting.resolve import resolve
+from featcache.manifest import Manifest
 from featcache.runs.writer import write_yaml
 from featcache.settings.checked import configured
 from featcache.settings.fits import FitSettings
+from featcache.workspace import Workspace
 from tests.finetuning.conftest import SHORT
 
 # Hidden states of the same model in another program: float32 sums in another order.
@@ -264,6 +267,25 @@ def test_utterances_that_no_fold_tested_need_a_fold(place, run, tmp_path):
     with pytest.raises(StoreError, match=r"are in no test part of .*last, .*; choose .* with --fold \(1\)$"):
         extracted(place, final.path)
     assert "in 3 of 3 folds" in leaks(place, extracted(place, final.path, fold=1)[0].name)[0]
+
+
+def test_utterances_that_failed_in_the_store_of_the_run_are_left_out(place, tmp_path, caplog):
+    home = tmp_path / "home"
+    shutil.copytree(place.workspace.home, home, ignore=shutil.ignore_patterns("runs"))
+    corpus = Workspace.at(home).corpus("toy")
+    manifest = Manifest.read(corpus / "manifest.csv")
+    (corpus / "broken.wav").write_bytes(b"no audio")
+    broken = replace(next(iter(manifest)), utterance_id="broken", path="broken.wav")
+    Manifest([*manifest, broken]).write(corpus / "manifest.csv")
+    common = {"corpus": "toy", "egemaps": False, "store": "float32", "workers": 1, "home": home}
+    failed = featcache.extract(model=place.models["ssl"], name="ssl", data=corpus, **common).failures
+    assert [one.utterance_id for one in failed] == ["broken"]
+    run = place.finetune(home=home, name="partial", max_epochs=1)
+    report = featcache.extract(model="partial", **common)
+    assert set(featcache.open(report.cache)["partial"].utterance_ids) == {one.utterance_id for one in manifest}
+    assert report.left_out == {"failed in the store of the run": 1}
+    told = f"1 of 13 utterances ('broken') have no features in the store ssl of {run.path}, where they failed"
+    assert told in caplog.text
 
 
 def test_text_models_are_extracted(place):

@@ -1,5 +1,7 @@
-"""A disk that is full while models are written is named, and nothing that was written before is lost."""
+"""A disk that is full while models are written, or that cannot be read, is named; what was written before is kept."""
 
+import errno
+import os
 import re
 import sys
 from contextlib import contextmanager
@@ -7,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 import featcache
-from featcache.errors import DiskError
+from featcache.errors import DiskError, StoreError
 from featcache.extractors.upper import UpperBlocks
 from featcache.runs.checkpoints import CheckpointFile
 
@@ -58,3 +60,21 @@ def test_a_published_folder_is_complete_or_does_not_exist(run, tmp_path):
     with small_files(), pytest.raises(DiskError, match=told):
         featcache.publish(run.path, tmp_path / "shared")
     assert [path.name for path in tmp_path.iterdir()] == [".shared.lock"]
+
+
+def test_models_that_cannot_be_read_are_one_line(place, run, tmp_path, monkeypatch):
+    stat, models = os.stat, f"{run.path / 'models'}{os.sep}"
+
+    def refused(path, *arguments, **options):
+        if not isinstance(path, int) and os.fspath(path).startswith(models):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+        return stat(path, *arguments, **options)
+
+    monkeypatch.setattr("os.stat", refused)
+    home, told = place.workspace.home, re.escape(models) + r".* could not be read \(Permission denied\); [^\n]*"
+    with pytest.raises(DiskError, match=told):
+        run.head(seed=1, fold=1)
+    with pytest.raises(DiskError, match=told):
+        featcache.extract(model=run.path, fold=1, corpus="toy", egemaps=False, home=home)
+    with pytest.raises(StoreError, match=re.escape(models)):
+        featcache.publish(run.path, tmp_path / "shared", home=home)
