@@ -34,7 +34,7 @@ def small_files():
 
 @pytest.fixture(scope="module")
 def run(place):
-    return place.finetune(name="whole", fold=1)
+    return place.finetune(name="whole-disk", fold=1)
 
 
 @pytest.mark.parametrize(("writer", "method"), [(UpperBlocks, "save"), (CheckpointFile, "write")])

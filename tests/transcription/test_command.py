@@ -132,6 +132,7 @@ def test_info_tells_of_transcripts_finished_or_not(transcribe, invoke, tmp_path)
         "transcripts": str(cache / "transcripts/begun.csv"),
         "finished": "no: 0 utterances finished; run the same 'featcache transcribe' again",
     }
+    assert int(pairs[1].pop("parameters")) > 0
     assert re.fullmatch(r"\d+\.\d % of 24 words \(BasicTextNormalizer\)", pairs[1].pop("WER"))
     assert pairs[1] == {
         "transcripts": str(cache / "transcripts/tiny-whisper.csv"),

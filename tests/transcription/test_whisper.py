@@ -191,7 +191,7 @@ def test_settings_are_the_same_twice_and_plain_json(tiny_whisper):
     assert one.settings == two.settings == json.loads(json.dumps(one.settings))
     assert one.settings["model_id"] == "tiny-whisper"
     versions = {"featcache_version", "torch_version", "transformers_version"}
-    assert one.provenance.keys() == {"revision", "weights_revision", *versions}
+    assert one.provenance.keys() == {"revision", "weights_revision", "num_parameters", *versions}
 
 
 @pytest.mark.parametrize(
