@@ -3,10 +3,10 @@
 import hashlib
 import json
 import re
-import threading
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
+
+from tests.loopback import answering
 
 # Size from which a file is stored outside of git, with its SHA-256 as ETag, in bytes.
 LARGE = 20_000
@@ -67,26 +67,8 @@ class Hub:
 @contextmanager
 def serving(hub):
     """Run the server, and yield its address."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self):
-            _answer(self, hub)
-
-        do_HEAD = do_GET  # noqa: N815
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with answering(lambda handler: _answer(handler, hub)) as address:
+        yield address
 
 
 def _answer(handler, hub):

@@ -11,7 +11,7 @@ AGAIN = "if no extraction is running, run the same 'featcache extract' again to 
 
 
 def missing_store(cache: Path, name: str, known: Sequence[str], hint: str) -> str:
-    """Return the message for a store without features; it tells which extractions have not written any yet.
+    """Return the message for a store without features; it names extractions that have not written any yet.
 
     Args:
         cache: Folder of the cache.

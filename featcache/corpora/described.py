@@ -80,19 +80,13 @@ def described(content: CorpusDescription) -> DescribedCorpus:
     return DescribedCorpus(
         **{
             name: getattr(content, name)
-            for name in ("name", "title", "description", "license", "source", "download", "example", "target")
+            for name in (
+                *("name", "title", "description", "license", "source", "download", "citation", "checked", "example"),
+                *("target", "dialogue", "part", "part_counts", "protocols", "dimensions", "max_frames", "recognised"),
+            )
         },
-        dialogue=content.dialogue,
-        citation=content.citation,
-        checked=content.checked,
         classes=content.all_classes(),
         published_counts=content.counts,
-        part=content.part,
-        part_counts=content.part_counts,
-        protocols=content.protocols,
-        dimensions=content.dimensions,
-        max_frames=content.max_frames,
-        recognised=content.recognised,
         pattern=_pattern(content.file),
         utterance=_from_names(content),
         complete=lambda folder, found: _from_tables(content, folder, found),

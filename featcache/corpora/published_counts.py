@@ -1,4 +1,4 @@
-"""Corpus, manifest → published numbers of utterances of those parts of the corpus that are there."""
+"""Corpus, manifest → published numbers of utterances of those parts of the corpus that exist here."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -8,11 +8,11 @@ from featcache.manifest import Manifest
 
 
 def parts_in(corpus: Corpus, manifest: Manifest) -> list[str]:
-    """Return the parts with published counts of which there is any utterance; empty if all are there.
+    """Return the parts with published counts of which the manifest has utterances; empty if it has all parts.
 
     Args:
         corpus: Description of the corpus.
-        manifest: The utterances that are there.
+        manifest: The utterances of the folder.
     """
     there = {utterance.labels.get(corpus.part, "") for utterance in manifest} if corpus.part else set()
     found = [part for part in corpus.part_counts if part in there]
@@ -20,13 +20,13 @@ def parts_in(corpus: Corpus, manifest: Manifest) -> list[str]:
 
 
 def counts_in(corpus: Corpus, manifest: Manifest) -> Mapping[str, int]:
-    """Return class → published number of utterances, in those parts of the corpus of which there is any utterance.
+    """Return class → published number of utterances, in those parts of the corpus of which the manifest has utterances.
 
     Many users download one part only, such as the speech of RAVDESS without its songs.
 
     Args:
         corpus: Description of the corpus.
-        manifest: The utterances that are there.
+        manifest: The utterances of the folder.
     """
     parts = parts_in(corpus, manifest)
     if not parts:

@@ -49,7 +49,7 @@ _DAMAGES = (
 
 
 class _RefusedError(Exception):
-    """What is wrong with an archive."""
+    """The archive is refused; the message says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,7 +256,7 @@ def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 
 class _Bounded:
-    """A file for tarfile, of which only so many bytes can be read, and not too many at once."""
+    """A file for tarfile, with a limit of all bytes that can be read, and of bytes read at once."""
 
     def __init__(self, file: Any, most: int) -> None:
         self._file = file

@@ -101,9 +101,9 @@ def _own_ids(
         audio = part if tells_audio(part) else audio_store(part.path.parent, ())
         if known is None or audio is None:
             continue
-        for utterance_id, own in of_corpora[name].items():
-            [recording] = audio.recordings([own]) if own in audio else [None]
-            if recording and (same := known.overlapping(*recording)):
+        stored = {utterance_id: own for utterance_id, own in of_corpora[name].items() if own in audio}
+        for utterance_id, recording in zip(stored, audio.recordings(list(stored.values())), strict=True):
+            if same := known.overlapping(*recording):
                 found[utterance_id] = same
     return found
 

@@ -2,10 +2,10 @@
 
 import hashlib
 import re
-import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.loopback import answering
 
 
 @dataclass
@@ -53,27 +53,12 @@ def serving_files():
     """Run the server, and yield it."""
     server = FileServer()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def answer(handler):
+        with suppress(ConnectionError):
+            _answer(handler, server)
 
-        def do_GET(self):
-            with suppress(ConnectionError):
-                _answer(self, server)
-
-        do_HEAD = do_GET  # noqa: N815
-
-        def log_message(self, *_):
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
-    threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    server.address = f"http://127.0.0.1:{http.server_port}"
-    try:
+    with answering(answer) as server.address:
         yield server
-    finally:
-        http.shutdown()
-        http.server_close()
 
 
 def _answer(handler, server):
